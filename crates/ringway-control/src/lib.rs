@@ -1,0 +1,1 @@
+//! Supervisor, signals, admin endpoint and logs.

@@ -1,0 +1,1 @@
+//! Health probes, one keeper per worker.

@@ -1,0 +1,1 @@
+//! Test only: a seeded world of clients, backends and faults.

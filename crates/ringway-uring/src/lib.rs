@@ -1,0 +1,1 @@
+//! The ring, typed operations, buffers, pipes and sockets: the only crate with unsafe code.

@@ -1,0 +1,2 @@
+//! Pure: the wire formats a balancer reads before it relays.
+#![forbid(unsafe_code)]

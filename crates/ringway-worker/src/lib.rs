@@ -1,0 +1,1 @@
+//! One thread, one ring, one share of the traffic.
