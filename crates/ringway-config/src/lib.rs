@@ -1,1 +1,43 @@
 //! YAML to a checked model, with every error located.
+//!
+//! A text becomes a tree that knows its places (`tree`), the tree becomes typed values by the lists
+//! of keys (`keys`, read by `grammar`), and these become the [`Config`] by the rules between keys
+//! (`lower`). Every step goes on after an error, so that one run shows all of them. What this
+//! version has no code for is refused by name (`unsupported`); nothing is accepted and ignored.
+//!
+//! This crate binds nothing, resolves nothing and reads no file but the one it is given.
+#![forbid(unsafe_code)]
+
+mod address;
+mod compound;
+mod grammar;
+mod keys;
+pub mod limits;
+mod load;
+mod lower;
+mod model;
+mod pool_rules;
+mod problem;
+mod proxy;
+mod scalar;
+mod schema;
+mod suggest;
+mod summary;
+mod tree;
+mod unsupported;
+mod values;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{AddressError, AdminBind, BackendAddress, BindAddress};
+pub use load::{LoadError, load, parse};
+pub use model::{
+    AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerTimeouts, Log, LogFormat,
+    LogLevel, Over, Pool, Shutdown, TcpOptions, WhenBackendDown, Workers,
+};
+pub use problem::{Errors, Problem};
+pub use proxy::{Proxy, ProxyError};
+pub use schema::schema;
+pub use summary::summary;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{CloseHow, Span};
+
 /// How bytes are moved between the two sockets of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RelayMode {
@@ -28,4 +30,47 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
     /// From accept, however busy.
     pub lifetime: Option<Duration>,
+}
+
+/// What all flows of one listener and pool have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowParams {
+    pub(crate) connect: Span,
+    pub(crate) first_byte: Span,
+    pub(crate) idle: Span,
+    pub(crate) half_close: Span,
+    pub(crate) lifetime: Span,
+    pub(crate) relay: RelayMode,
+    pub(crate) attempts: u8,
+    pub(crate) chunk_size: u32,
+    pub(crate) refuse: CloseHow,
+}
+
+impl FlowParams {
+    /// `attempts`: backends tried at most per connection, at least one; `chunk_size`: bytes of a
+    /// receive buffer; `refuse`: what a client gets for whom no backend could be connected.
+    pub fn new(
+        timeouts: &Timeouts,
+        relay: RelayMode,
+        attempts: u8,
+        chunk_size: u32,
+        refuse: CloseHow,
+    ) -> FlowParams {
+        FlowParams {
+            connect: timeouts.connect.into(),
+            first_byte: timeouts.first_byte.into(),
+            idle: timeouts.idle.into(),
+            half_close: timeouts.half_close.into(),
+            lifetime: timeouts.lifetime.into(),
+            relay,
+            attempts: attempts.max(1),
+            chunk_size,
+            refuse,
+        }
+    }
+
+    /// How the flows' bytes are moved.
+    pub fn relay(&self) -> RelayMode {
+        self.relay
+    }
 }

@@ -1,1 +1,34 @@
-//! One thread, one ring, one share of the traffic.
+//! One worker: a pinned thread with its own ring, listeners, pools and flows.
+//!
+//! It knows neither configuration files nor how to serve a scrape; it is given a [`WorkerSpec`] and
+//! a mailbox. What it shares with other cores, complete: counters it alone writes
+//! ([`ringway_metrics::WorkerBlocks`]), its mailbox, and the [`Limit`]s, which are touched when a
+//! connection opens and closes only.
+//!
+//! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
+//! to operation), `accept.rs`, `drain.rs`.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod access;
+mod clock;
+mod dispatch;
+mod drain;
+mod effects;
+mod limit;
+mod mailbox;
+mod record;
+mod slots;
+mod spec;
+mod start;
+mod tag;
+mod worker;
+
+pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion};
+pub use limit::Limit;
+pub use mailbox::Message;
+pub use spec::{
+    BackendSpec, ListenerSpec, PoolSpec, RouteSpec, WhenBackendDown, WorkerSpec, buffer_size,
+};
+pub use start::{Mailbox, StartError, WorkerHandle, start};
+pub use worker::WorkerError;

@@ -1,0 +1,186 @@
+//! The backends that may be picked now, sorted by who comes first.
+//!
+//! Sorting happens after a change, not at each pick. **Invariant:** every member is offered by its owner (weight
+//! above zero, active); members are all up, or, when the pool fails open, all down; sorting never allocates.
+
+use crate::params::WhenAllDown;
+use crate::pick::{NoBackend, PickMode};
+use crate::pool::{AdminState, Backend, BackendIndex, Eligibility};
+
+/// Where a backend stands after sorting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// In the tier that is asked first.
+    Primary,
+    /// In the tier that is asked when no primary can be picked.
+    Backup,
+    /// In neither.
+    Out,
+}
+
+/// Both tiers, and in which sense their members may be picked.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiers {
+    pub(crate) primary: Tier,
+    pub(crate) backup: Tier,
+    /// How a member is picked, or why there is none.
+    pub(crate) serving: Result<PickMode, NoBackend>,
+}
+
+/// Members of one tier with the running sum of their weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Tier {
+    pub(crate) standing: Standing,
+    members: Vec<BackendIndex>,
+    /// `cumulative[i]` is the sum of the weights of members `0..=i`.
+    cumulative: Vec<u64>,
+}
+
+impl Tiers {
+    /// Empty tiers with room for a pool of this size, so that sorting never allocates.
+    pub(crate) fn with_capacity(backend_count: usize) -> Self {
+        Self {
+            primary: Tier::with_capacity(Standing::Primary, backend_count),
+            backup: Tier::with_capacity(Standing::Backup, backend_count),
+            serving: Err(NoBackend::Empty),
+        }
+    }
+
+    /// Sorts all backends and writes each one's standing.
+    pub(crate) fn sort(&mut self, backends: &mut [Backend], when_all_down: WhenAllDown) {
+        self.serving = serving(backends, when_all_down);
+        let wanted = match self.serving {
+            Ok(PickMode::Normal) => Some(Eligibility::Up),
+            Ok(PickMode::FailOpen) => Some(Eligibility::Down),
+            Err(_) => None,
+        };
+        self.primary.clear();
+        self.backup.clear();
+        for (backend, place) in backends.iter_mut().zip(0..) {
+            let is_member = backend.is_offered() && Some(backend.eligibility) == wanted;
+            backend.standing = match (is_member, backend.backup) {
+                (true, false) => self.primary.push(BackendIndex::new(place), backend.weight),
+                (true, true) => self.backup.push(BackendIndex::new(place), backend.weight),
+                (false, _) => Standing::Out,
+            };
+        }
+        self.settle_credits(backends);
+    }
+
+    /// The tiers in the order in which they are asked.
+    pub(crate) fn in_order(&self) -> [&Tier; 2] {
+        [&self.primary, &self.backup]
+    }
+
+    /// Bounds what round robin remembers by what the new weights could have produced. A credit earned under larger
+    /// weights would otherwise starve or flood a backend for as many picks as the old weights were large.
+    fn settle_credits(&self, backends: &mut [Backend]) {
+        let bound = |tier: &Tier| i64::try_from(tier.weight_total()).unwrap_or(i64::MAX);
+        let (primary, backup) = (bound(&self.primary), bound(&self.backup));
+        for backend in backends {
+            backend.credit = match backend.standing {
+                Standing::Primary => backend.credit.clamp(-primary, primary),
+                Standing::Backup => backend.credit.clamp(-backup, backup),
+                Standing::Out => 0,
+            };
+        }
+    }
+}
+
+/// In which sense a pool with these backends serves, or why it does not.
+fn serving(backends: &[Backend], when_all_down: WhenAllDown) -> Result<PickMode, NoBackend> {
+    let mut offered = backends
+        .iter()
+        .filter(|backend| backend.is_offered())
+        .peekable();
+    if offered.peek().is_none() {
+        return Err(why_none_is_offered(backends));
+    }
+    if offered.any(|backend| backend.eligibility == Eligibility::Up) {
+        return Ok(PickMode::Normal);
+    }
+    match when_all_down {
+        WhenAllDown::Try => Ok(PickMode::FailOpen),
+        WhenAllDown::Refuse => Err(NoBackend::AllDown),
+    }
+}
+
+fn why_none_is_offered(backends: &[Backend]) -> NoBackend {
+    if backends.is_empty() {
+        NoBackend::Empty
+    } else if backends
+        .iter()
+        .any(|backend| backend.admin_state == AdminState::Active)
+    {
+        NoBackend::AllWeightless
+    } else {
+        NoBackend::AllWithdrawn
+    }
+}
+
+impl Tier {
+    fn with_capacity(standing: Standing, backend_count: usize) -> Self {
+        Self {
+            standing,
+            members: Vec::with_capacity(backend_count),
+            cumulative: Vec::with_capacity(backend_count),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.members.clear();
+        self.cumulative.clear();
+    }
+
+    fn push(&mut self, backend: BackendIndex, weight: u32) -> Standing {
+        self.cumulative
+            .push(self.weight_total() + u64::from(weight));
+        self.members.push(backend);
+        self.standing
+    }
+
+    /// The members in the order of the pool's list.
+    pub(crate) fn members(&self) -> &[BackendIndex] {
+        &self.members
+    }
+
+    /// The sum of the members' weights.
+    pub(crate) fn weight_total(&self) -> u64 {
+        self.cumulative.last().copied().unwrap_or(0)
+    }
+
+    /// The member that owns `point` on the line on which each member has a stretch as long as its weight.
+    /// `point` is below [`Tier::weight_total`].
+    pub(crate) fn at_point(&self, point: u64) -> BackendIndex {
+        self.members[self.cumulative.partition_point(|&end| end <= point)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Algorithm, BackendParams, Pool};
+
+    #[test]
+    fn sorting_stays_within_the_room_taken_at_creation() {
+        let params = [BackendParams {
+            weight: 1,
+            backup: false,
+            identity: 0,
+        }; 100];
+        let mut pool = Pool::new(Algorithm::RoundRobin, WhenAllDown::Try, &params, 0);
+        let room = |pool: &Pool| {
+            pool.tiers
+                .in_order()
+                .map(|tier| (tier.members.capacity(), tier.cumulative.capacity()))
+        };
+        let before = room(&pool);
+        for eligibility in [Eligibility::Down, Eligibility::Up] {
+            for backend in pool.indices() {
+                pool.set_eligibility(backend, eligibility);
+                pool.refresh();
+            }
+        }
+        assert_eq!(room(&pool), before);
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound this crate enforces, in one place. Not what a value means: the tables in `keys.rs`
+//! say which bound belongs to which key. The const assertions at the end keep the bounds
+//! consistent with each other, so that no legal file runs into a budget meant for hostile ones.
+
+/// Largest configuration file, in bytes.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Deepest nesting of lists and mappings. The schema itself needs eight.
+pub const DEPTH_MAX: usize = 32;
+/// Most nodes (keys, values, lists and mappings) of one file.
+pub const NODES_MAX: usize = 400_000;
+/// Most errors kept for one file; the rest are counted.
+pub const ERRORS_MAX: usize = 1000;
+/// Widest part of a line shown under an error, in characters.
+pub(crate) const EXCERPT_CHARS_MAX: usize = 160;
+/// Longest value repeated inside a message, in characters.
+pub(crate) const QUOTE_CHARS_MAX: usize = 60;
+/// Longest misspelt word for which a near one is looked up, in characters.
+pub(crate) const SUGGEST_CHARS_MAX: usize = 64;
+
+/// Most listeners of one file.
+pub const LISTENERS_MAX: usize = 1024;
+/// Most pools of one file.
+pub const POOLS_MAX: usize = 1024;
+/// Most backends of one pool.
+pub const BACKENDS_MAX: usize = 4096;
+/// Longest name of a listener or a pool: it becomes a metric label and a part of a URL.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Most workers.
+pub const WORKERS_MAX: u32 = 1024;
+/// Heaviest backend.
+pub const WEIGHT_MAX: u32 = 256;
+/// Longest path of a unix socket in bytes: `sun_path` of unix(7) without its final NUL.
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+const SECOND_MS: u64 = 1000;
+const HOUR_MS: u64 = 3600 * SECOND_MS;
+/// Longest duration of any key: one year, in milliseconds.
+pub(crate) const DURATION_MS_MAX: u64 = 8760 * HOUR_MS;
+/// Longest interval or timeout of a health check, in milliseconds.
+pub(crate) const PROBE_MS_MAX: u64 = 24 * HOUR_MS;
+/// Shortest interval of a health check, in milliseconds.
+pub(crate) const PROBE_INTERVAL_MS_MIN: u64 = 10;
+/// Longest attempt to connect, in milliseconds: the kernel's own retries end after about that.
+pub(crate) const CONNECT_MS_MAX: u64 = 600 * SECOND_MS;
+/// Largest `TCP_KEEPIDLE` and `TCP_KEEPINTVL` of tcp(7), in seconds (`MAX_TCP_KEEPIDLE`).
+pub(crate) const KEEPALIVE_SECONDS_MAX: u64 = 32_767;
+/// Largest `TCP_KEEPCNT` (`MAX_TCP_KEEPCNT` of the kernel).
+pub(crate) const KEEPALIVE_COUNT_MAX: u32 = 127;
+/// Largest `TCP_USER_TIMEOUT` the kernel takes, in milliseconds: a positive `int`.
+pub(crate) const USER_TIMEOUT_MS_MAX: u64 = i32::MAX as u64;
+/// Largest queue of listen(2) and of `TCP_FASTOPEN`.
+pub(crate) const BACKLOG_MAX: u32 = 65_535;
+/// Smallest socket buffer, in bytes.
+pub(crate) const SOCKET_BUFFER_BYTES_MIN: u32 = 4 * 1024;
+/// Largest socket buffer, in bytes: the kernel doubles it inside a positive `int`.
+pub(crate) const SOCKET_BUFFER_BYTES_MAX: u32 = 512 * 1024 * 1024;
+
+/// The longest legal list of backends, each a mapping of four keys in a list item.
+const BACKEND_NODES: usize = 1 + 4 * 2;
+const _: () = assert!(BACKENDS_MAX * BACKEND_NODES * 4 < NODES_MAX);
+const _: () = assert!(LISTENERS_MAX * 64 < NODES_MAX && POOLS_MAX * 64 < NODES_MAX);
+// Even the densest file cannot hold many more nodes than bytes.
+const _: () = assert!(NODES_MAX < FILE_BYTES_MAX);
+const _: () = assert!(DEPTH_MAX >= 16);
+const _: () = assert!(QUOTE_CHARS_MAX < EXCERPT_CHARS_MAX);
+const _: () = assert!(NAME_CHARS_MAX <= SUGGEST_CHARS_MAX);
+const _: () = assert!(PROBE_INTERVAL_MS_MIN < PROBE_MS_MAX && PROBE_MS_MAX < DURATION_MS_MAX);
+const _: () = assert!(CONNECT_MS_MAX < DURATION_MS_MAX);
+const _: () = assert!(KEEPALIVE_SECONDS_MAX * SECOND_MS < DURATION_MS_MAX);
+const _: () = assert!(WORKERS_MAX <= u16::MAX as u32 && BACKLOG_MAX <= i32::MAX as u32);
+const _: () = assert!(SOCKET_BUFFER_BYTES_MIN < SOCKET_BUFFER_BYTES_MAX);
+const _: () = assert!(SOCKET_BUFFER_BYTES_MAX <= i32::MAX as u32 / 2);

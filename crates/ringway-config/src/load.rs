@@ -1,0 +1,200 @@
+//! A configuration from a file or a text. Not the rules: this is the way from bytes to model.
+//! Invariant: a file is read whole before anything is looked at, and never more of it than
+//! [`FILE_BYTES_MAX`] bytes.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::grammar::{Grammar, Lowering};
+use crate::keys::Document;
+use crate::limits::FILE_BYTES_MAX;
+use crate::lower;
+use crate::model::Config;
+use crate::problem::{Collector, Errors, Span};
+use crate::tree;
+use crate::unsupported::{UNSUPPORTED, Unsupported};
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// When the file cannot be read, or with everything that is wrong with what it says.
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let text = read(path)?;
+    parse(&path.display().to_string(), &text).map_err(LoadError::Invalid)
+}
+
+/// Checks a text; `name` is what the errors call it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(name: &str, text: &str) -> Result<Config, Errors> {
+    parse_with(name, text, UNSUPPORTED)
+}
+
+/// Checks a text while other keys are unsupported.
+pub(crate) fn parse_with(
+    name: &str,
+    text: &str,
+    unsupported: &'static [Unsupported],
+) -> Result<Config, Errors> {
+    // A byte order mark is allowed at the start (YAML 1.2.2, 5.2) and no part of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut found = Collector::new(
+        name,
+        if text.len() > FILE_BYTES_MAX {
+            ""
+        } else {
+            text
+        },
+    );
+    let config = lower_text(text, &mut found, unsupported);
+    let is_sound = found.is_empty();
+    match (config, found.finish()) {
+        (Some(config), None) => Ok(config),
+        (_, Some(errors)) => Err(errors),
+        (None, None) => unreachable!("invariant: no model without a problem, sound: {is_sound}"),
+    }
+}
+
+fn lower_text(
+    text: &str,
+    found: &mut Collector<'_>,
+    unsupported: &'static [Unsupported],
+) -> Option<Config> {
+    if text.len() > FILE_BYTES_MAX {
+        found.push(Span::START, "", too_large(text.len() as u64));
+        return None;
+    }
+    let root = tree::read(text, found)?;
+    let document = Document::lower(&root, &mut Lowering::new(found, unsupported))?;
+    lower::config(&document, found)
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file cannot be opened or read.
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is a directory.
+    Directory {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// It has more than [`FILE_BYTES_MAX`] bytes.
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size in bytes, at least.
+        bytes: u64,
+    },
+    /// It is no UTF-8 text.
+    NotText {
+        /// Which file.
+        path: PathBuf,
+        /// The line of the first byte that is wrong, from 1.
+        line: usize,
+        /// Its place in that line in bytes, from 1.
+        column: usize,
+    },
+    /// It could be read, and is wrong.
+    Invalid(Errors),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Unreadable { path, source } => {
+                let remedy = match source.kind() {
+                    io::ErrorKind::NotFound => "; check the path given with -c",
+                    io::ErrorKind::PermissionDenied => {
+                        "; the user of this process must be able to read it"
+                    }
+                    _ => "",
+                };
+                write!(f, "{}: cannot be read: {source}{remedy}", path.display())
+            }
+            LoadError::Directory { path } => {
+                write!(
+                    f,
+                    "{}: is a directory; give the file inside it",
+                    path.display()
+                )
+            }
+            LoadError::TooLarge { path, bytes } => {
+                write!(f, "{}: {}", path.display(), too_large(*bytes))
+            }
+            LoadError::NotText { path, line, column } => write!(
+                f,
+                "{}:{line}:{column}: not UTF-8 text; save the file as UTF-8",
+                path.display()
+            ),
+            LoadError::Invalid(errors) => write!(f, "{errors}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LoadError::Unreadable { source, .. } => Some(source),
+            LoadError::Directory { .. }
+            | LoadError::TooLarge { .. }
+            | LoadError::NotText { .. }
+            | LoadError::Invalid(_) => None,
+        }
+    }
+}
+
+fn too_large(bytes: u64) -> String {
+    format!(
+        "{bytes} bytes, and a configuration has at most {FILE_BYTES_MAX}; is this the right file?"
+    )
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    let unreadable = |source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(LoadError::Directory {
+            path: path.to_owned(),
+        });
+    }
+    let too_large = |bytes| LoadError::TooLarge {
+        path: path.to_owned(),
+        bytes,
+    };
+    if metadata.len() > FILE_BYTES_MAX as u64 {
+        return Err(too_large(metadata.len()));
+    }
+    // The size of a pipe or a device is not known before its end.
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(too_large(bytes.len() as u64));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line_start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        LoadError::NotText {
+            path: path.to_owned(),
+            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            column: before.len() - line_start + 1,
+        }
+    })
+}

@@ -1,0 +1,383 @@
+//! From what was written to the model: the rules between keys. Not the rules of one key; those are
+//! in its kind. Invariant: a rule runs whenever the values it compares are right, whatever else is
+//! wrong, so that one run shows every error; a model comes out only when there is none.
+
+use std::collections::BTreeMap;
+
+use crate::address::{AdminBind, BackendAddress, BindAddress};
+use crate::compound::{Entry, List, OneOrMany, OrNull};
+use crate::grammar::Field;
+use crate::keys;
+use crate::model::{
+    AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerTimeouts, Log, Pool,
+    Shutdown, TcpOptions,
+};
+use crate::pool_rules;
+use crate::problem::{Collector, quoted};
+use crate::suggest::nearest;
+use crate::values::{FilePath, Int, PoolName, Seconds, Size, Time};
+
+/// The model of `document`; `None` after noting why not.
+pub(crate) fn config(document: &keys::Document, found: &mut Collector<'_>) -> Option<Config> {
+    let pools = PoolNames::new(document);
+    let mut bound = Bound::default();
+    let listeners: Option<Vec<Listener>> = document
+        .listeners
+        .get()
+        .map(|named| named.0.as_slice())
+        .unwrap_or_default()
+        .iter()
+        .map(|entry| listener(entry, &pools, &mut bound, found))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .collect();
+    let lowered: Option<Vec<Pool>> = pools
+        .entries
+        .iter()
+        .map(|entry| pool(entry, found))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .collect();
+    let admin = admin(document.admin.get(), &mut bound, found);
+    document.listeners.get()?;
+    document.pools.get()?;
+    Some(Config {
+        workers: document.workers.get()?.0.clone(),
+        listeners: listeners?,
+        pools: lowered?,
+        admin: admin?,
+        log: log(document.log.get()?)?,
+        shutdown: shutdown(document.shutdown.get()?)?,
+    })
+}
+
+fn reject<T>(found: &mut Collector<'_>, field: &Field<T>, message: impl Into<String>) {
+    found.push(field.span, &field.path, message);
+}
+
+/// The pools by name, in the order of the file.
+struct PoolNames<'d> {
+    entries: &'d [Entry<keys::Pool>],
+    indices: BTreeMap<&'d str, usize>,
+    /// Whether `pools` could be read, so that a missing name is missing.
+    known: bool,
+}
+
+impl<'d> PoolNames<'d> {
+    fn new(document: &'d keys::Document) -> Self {
+        let entries = match document.pools.get() {
+            Some(Some(named)) => named.0.as_slice(),
+            Some(None) | None => &[],
+        };
+        let indices = entries
+            .iter()
+            .enumerate()
+            .map(|(i, entry)| (&*entry.name, i))
+            .collect();
+        PoolNames {
+            entries,
+            indices,
+            known: document.pools.get().is_some(),
+        }
+    }
+
+    fn resolve(
+        &self,
+        name: &str,
+        field: &Field<impl Sized>,
+        found: &mut Collector<'_>,
+    ) -> Option<usize> {
+        let index = self.indices.get(name).copied();
+        if index.is_none() && self.known {
+            let hint = match nearest(name, self.indices.keys().copied()) {
+                _ if self.entries.is_empty() => "; `pools` is missing".to_owned(),
+                Some(near) if found.has_room() => format!("; did you mean `{near}`?"),
+                Some(_) | None => String::new(),
+            };
+            reject(
+                found,
+                field,
+                format!("no pool is named `{}`{hint}", quoted(name)),
+            );
+        }
+        index
+    }
+
+    /// The addresses of a pool that could be read.
+    fn addresses(&self, index: usize) -> impl Iterator<Item = &'d Field<BackendAddress>> {
+        let pool = self.entries.get(index).and_then(|entry| entry.value.get());
+        pool_rules::backends(pool)
+            .iter()
+            .filter_map(|item| item.get())
+            .map(|backend| &backend.address)
+    }
+}
+
+/// What is bound already, and by which key.
+#[derive(Default)]
+struct Bound(BTreeMap<BindAddress, String>);
+
+impl Bound {
+    fn claim(
+        &mut self,
+        address: &BindAddress,
+        field: &Field<impl Sized>,
+        found: &mut Collector<'_>,
+    ) {
+        if address.is_any_port() {
+            return;
+        }
+        if let Some(first) = self.0.get(address) {
+            let message = format!(
+                "{} is bound already by {first}",
+                quoted(&address.to_string())
+            );
+            reject(found, field, message);
+        } else {
+            self.0.insert(address.clone(), field.path.clone());
+        }
+    }
+}
+
+fn listener(
+    entry: &Entry<keys::Listener>,
+    pools: &PoolNames<'_>,
+    bound: &mut Bound,
+    found: &mut Collector<'_>,
+) -> Option<Listener> {
+    let raw = entry.value.get()?;
+    let pool = listener_pool(entry, raw, pools, found);
+    let binds = binds(&raw.bind, bound, found);
+    check_loop(&raw.bind, pool.map(|index| pools.addresses(index)), found);
+    check_proxy_protocol(raw, found);
+    let limits = raw.limits.get()?;
+    Some(Listener {
+        name: entry.name.clone(),
+        binds: binds?,
+        pool: pool?,
+        connections_limit: limits.connections.get()?.value().map(|Int(count)| *count),
+        over: *limits.over.get()?,
+        timeouts: timeouts(raw.timeouts.get()?)?,
+        relay: *raw.relay.get()?,
+        tcp: tcp(raw.tcp.get()?)?,
+    })
+}
+
+fn listener_pool(
+    entry: &Entry<keys::Listener>,
+    raw: &keys::Listener,
+    pools: &PoolNames<'_>,
+    found: &mut Collector<'_>,
+) -> Option<usize> {
+    let routes = raw.routes.get();
+    for route in routes
+        .iter()
+        .flat_map(|list| &list.0)
+        .filter_map(Field::get)
+    {
+        if let Some(PoolName(name)) = route.pool.get() {
+            pools.resolve(name, &route.pool, found);
+        }
+    }
+    match raw.pool.get()? {
+        Some(PoolName(name)) => pools.resolve(name, &raw.pool, found),
+        None => {
+            if routes.is_some_and(|list| list.0.is_empty()) {
+                let message = format!(
+                    "`pool` is missing: without it and without routes every connection to `{}` \
+                     would be refused",
+                    quoted(&entry.name)
+                );
+                reject(found, &raw.pool, message);
+            }
+            None
+        }
+    }
+}
+
+fn binds(
+    field: &Field<OneOrMany<BindAddress>>,
+    bound: &mut Bound,
+    found: &mut Collector<'_>,
+) -> Option<Vec<BindAddress>> {
+    let OneOrMany(items) = field.get()?;
+    for item in items {
+        if let Some(address) = item.get() {
+            bound.claim(address, item, found);
+        }
+    }
+    items.iter().map(|item| item.get().cloned()).collect()
+}
+
+fn check_loop<'d>(
+    field: &Field<OneOrMany<BindAddress>>,
+    addresses: Option<impl Iterator<Item = &'d Field<BackendAddress>>>,
+    found: &mut Collector<'_>,
+) {
+    let Some(OneOrMany(binds)) = field.get() else {
+        return;
+    };
+    for address in addresses.into_iter().flatten() {
+        let Some(backend) = address.get() else {
+            continue;
+        };
+        let reached = binds
+            .iter()
+            .find(|bind| bind.get().is_some_and(|bind| bind.is_reached_by(backend)));
+        if let Some(bind) = reached {
+            let shown = quoted(&backend.to_string());
+            reject(
+                found,
+                address,
+                format!("{shown} is {}: it would connect to itself", bind.path),
+            );
+        }
+    }
+}
+
+fn check_proxy_protocol(raw: &keys::Listener, found: &mut Collector<'_>) {
+    let Some(protocol) = raw.proxy_protocol.get() else {
+        return;
+    };
+    let (mode, trusted) = (protocol.mode.get(), protocol.trusted.get());
+    if mode == Some(&keys::ProxyProtocolMode::Required)
+        && trusted.is_some_and(|List(networks)| networks.is_empty())
+    {
+        let message = "`mode: required` needs `trusted`, the networks whose header is believed";
+        reject(found, &protocol.mode, message);
+    }
+}
+
+fn timeouts(raw: &keys::Timeouts) -> Option<ListenerTimeouts> {
+    Some(ListenerTimeouts {
+        first_byte: raw
+            .first_byte
+            .get()?
+            .value()
+            .map(|Time(duration)| *duration),
+        idle: raw.idle.get()?.value().map(|Time(duration)| *duration),
+        half_close: raw
+            .half_close
+            .get()?
+            .value()
+            .map(|Time(duration)| *duration),
+        lifetime: raw.lifetime.get()?.value().map(|Time(duration)| *duration),
+    })
+}
+
+fn tcp(raw: &keys::Tcp) -> Option<TcpOptions> {
+    let keepalive = match raw.keepalive.get()?.value() {
+        Some(keepalive) => Some(Keepalive {
+            idle: keepalive.idle.get()?.0,
+            interval: keepalive.interval.get()?.0,
+            count: keepalive.count.get()?.0,
+        }),
+        None => None,
+    };
+    Some(TcpOptions {
+        nodelay: *raw.nodelay.get()?,
+        keepalive,
+        user_timeout: raw
+            .user_timeout
+            .get()?
+            .value()
+            .map(|Time(duration)| *duration),
+        backlog: raw.backlog.get()?.0,
+        defer_accept: raw
+            .defer_accept
+            .get()?
+            .value()
+            .map(|Seconds(duration)| *duration),
+        fast_open: raw.fast_open.get()?.value().map(|Int(length)| *length),
+        receive_buffer: raw.receive_buffer.get()?.value().map(|Size(bytes)| *bytes),
+        send_buffer: raw.send_buffer.get()?.value().map(|Size(bytes)| *bytes),
+    })
+}
+
+fn pool(entry: &Entry<keys::Pool>, found: &mut Collector<'_>) -> Option<Pool> {
+    let raw = entry.value.get()?;
+    pool_rules::check(raw, found);
+    let List(items) = raw.backends.get()?.as_ref()?;
+    let backends = items
+        .iter()
+        .map(|item| backend(item.get()?))
+        .collect::<Option<Vec<_>>>()?;
+    let health = match raw.health_check.get()?.value() {
+        Some(check) => Some(health_check(check)?),
+        None => None,
+    };
+    let connect = raw.connect.get()?;
+    Some(Pool {
+        name: entry.name.clone(),
+        algorithm: *raw.balance.get()?,
+        backends,
+        health,
+        connect_timeout: connect.timeout.get()?.0,
+        connect_attempts: connect.attempts.get()?.0,
+        when_backend_down: *raw.when_backend_down.get()?,
+        when_all_down: *raw.when_all_down.get()?,
+    })
+}
+
+fn backend(raw: &keys::Backend) -> Option<Backend> {
+    Some(Backend {
+        address: raw.address.get()?.clone(),
+        weight: raw.weight.get()?.0,
+        backup: *raw.backup.get()?,
+        max_connections: raw.max_connections.get()?.value().map(|Int(count)| *count),
+    })
+}
+
+fn health_check(raw: &keys::HealthCheck) -> Option<HealthCheck> {
+    let port = raw.port.get()?.value().map(|Int(port)| *port);
+    let mut check = HealthCheck::default();
+    check.params.interval = raw.interval.get()?.0;
+    check.params.timeout = raw.timeout.get()?.0;
+    check.params.rise = raw.rise.get()?.0;
+    check.params.fall = raw.fall.get()?.0;
+    check.port = port.and_then(|port| u16::try_from(port).ok());
+    Some(check)
+}
+
+/// `Some(None)` is off, `None` is wrong.
+fn admin(
+    raw: Option<&keys::Admin>,
+    bound: &mut Bound,
+    found: &mut Collector<'_>,
+) -> Option<Option<AdminBind>> {
+    let raw = raw?;
+    let Some(address) = raw.bind.get()?.value() else {
+        return Some(None);
+    };
+    bound.claim(address, &raw.bind, found);
+    match AdminBind::try_from(address.clone()) {
+        Ok(bind) => Some(Some(bind)),
+        Err(error) => {
+            // A token would protect it; the key itself says whether this version can use one.
+            if let Some(OrNull(None)) = raw.token_file.get() {
+                reject(found, &raw.bind, error.to_string());
+            }
+            None
+        }
+    }
+}
+
+fn log(raw: &keys::Log) -> Option<Log> {
+    let access = match raw.access.get()?.value().map(|access| access.value()) {
+        None => AccessLog::Off,
+        Some(None) => AccessLog::Stdout,
+        Some(Some(FilePath(path))) => AccessLog::File(path.clone()),
+    };
+    Some(Log {
+        level: *raw.level.get()?,
+        format: *raw.format.get()?,
+        access,
+    })
+}
+
+fn shutdown(raw: &keys::Shutdown) -> Option<Shutdown> {
+    Some(Shutdown {
+        delay: raw.delay.get()?.0,
+        drain: raw.drain.get()?.0,
+    })
+}

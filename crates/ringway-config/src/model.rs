@@ -1,0 +1,347 @@
+//! The checked configuration: what the rest of Ringway reads. Not what a user may write; that is
+//! `keys.rs`. Invariant of a [`Config`] from this crate: every pool index is valid, no listener
+//! address is bound twice, no pool is empty or holds an address twice, and every number is inside
+//! the range the kernel takes.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringway_balance::{Algorithm, WhenAllDown};
+use ringway_flow::RelayMode;
+use ringway_health::ProbeParams;
+
+use crate::address::{AdminBind, BackendAddress, BindAddress};
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// How many workers, and where.
+    pub workers: Workers,
+    /// The listeners in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// The pools in the order of the file.
+    pub pools: Vec<Pool>,
+    /// Where the admin endpoint answers; `None` is off.
+    pub admin: Option<AdminBind>,
+    /// What is logged, and how.
+    pub log: Log,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+impl Config {
+    /// These listeners and pools, and the contract's default for everything else. The caller keeps
+    /// the invariants of this module.
+    pub fn new(listeners: Vec<Listener>, pools: Vec<Pool>) -> Self {
+        Config {
+            workers: Workers::default(),
+            listeners,
+            pools,
+            admin: Some(AdminBind::default()),
+            log: Log::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+/// How many workers run, and on which CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Workers {
+    /// One per CPU this process may use.
+    #[default]
+    Auto,
+    /// That many.
+    Count(NonZeroU16),
+    /// One on each of these CPUs; never empty, no CPU twice.
+    Cpus(Vec<u16>),
+}
+
+/// Where connections are accepted and what happens to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique among the listeners.
+    pub name: String,
+    /// Never empty.
+    pub binds: Vec<BindAddress>,
+    /// Index into [`Config::pools`].
+    pub pool: usize,
+    /// Most connections at once over all workers; `None` is no limit.
+    pub connections_limit: Option<u32>,
+    /// What a refused connection gets.
+    pub over: Over,
+    /// Deadlines of its connections.
+    pub timeouts: ListenerTimeouts,
+    /// How bytes are moved.
+    pub relay: RelayMode,
+    /// Socket options.
+    pub tcp: TcpOptions,
+}
+
+impl Listener {
+    /// A listener with the contract's defaults.
+    pub fn new(name: impl Into<String>, binds: Vec<BindAddress>, pool: usize) -> Self {
+        Listener {
+            name: name.into(),
+            binds,
+            pool,
+            connections_limit: None,
+            over: Over::Reset,
+            timeouts: ListenerTimeouts::default(),
+            relay: RelayMode::Auto,
+            tcp: TcpOptions::default(),
+        }
+    }
+}
+
+/// What a refused connection gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Over {
+    /// A reset.
+    Reset,
+    /// An orderly end without a byte.
+    Close,
+}
+
+/// Deadlines of a listener's connections; `None` is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerTimeouts {
+    /// From accept until the client's first payload byte.
+    pub first_byte: Option<Duration>,
+    /// No byte in either direction.
+    pub idle: Option<Duration>,
+    /// One side closed and the other silent.
+    pub half_close: Option<Duration>,
+    /// From accept, however busy.
+    pub lifetime: Option<Duration>,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        ListenerTimeouts {
+            first_byte: None,
+            idle: Some(Duration::from_secs(600)),
+            half_close: Some(Duration::from_secs(30)),
+            lifetime: None,
+        }
+    }
+}
+
+/// Options of a listener's sockets, inherited by the connections it accepts; see tcp(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// `TCP_NODELAY`.
+    pub nodelay: bool,
+    /// `SO_KEEPALIVE` and its three numbers; `None` is off.
+    pub keepalive: Option<Keepalive>,
+    /// `TCP_USER_TIMEOUT`, whole milliseconds; `None` is the kernel's default.
+    pub user_timeout: Option<Duration>,
+    /// The queue of listen(2); the kernel lowers it to `net.core.somaxconn`.
+    pub backlog: u32,
+    /// `TCP_DEFER_ACCEPT`, whole seconds; `None` is off.
+    pub defer_accept: Option<Duration>,
+    /// `TCP_FASTOPEN`, the length of its queue; `None` is off.
+    pub fast_open: Option<u32>,
+    /// `SO_RCVBUF` in bytes; `None` leaves it to the kernel, which tunes it.
+    pub receive_buffer: Option<u32>,
+    /// `SO_SNDBUF` in bytes; `None` leaves it to the kernel, which tunes it.
+    pub send_buffer: Option<u32>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        TcpOptions {
+            nodelay: true,
+            keepalive: Some(Keepalive::default()),
+            user_timeout: Some(Duration::from_secs(90)),
+            backlog: 4096,
+            defer_accept: None,
+            fast_open: None,
+            receive_buffer: None,
+            send_buffer: None,
+        }
+    }
+}
+
+/// When the kernel probes a silent connection, and when it gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe (`TCP_KEEPIDLE`), whole seconds.
+    pub idle: Duration,
+    /// Between two probes (`TCP_KEEPINTVL`), whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection (`TCP_KEEPCNT`).
+    pub count: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Keepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            count: 6,
+        }
+    }
+}
+
+/// Backends that serve the same thing, and how one is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Unique among the pools.
+    pub name: String,
+    /// How new connections are spread.
+    pub algorithm: Algorithm,
+    /// Never empty, no address twice.
+    pub backends: Vec<Backend>,
+    /// Active checks; `None` is off.
+    pub health: Option<HealthCheck>,
+    /// One attempt to connect.
+    pub connect_timeout: Duration,
+    /// Attempts for one connection, each on another backend.
+    pub connect_attempts: u32,
+    /// What happens to established connections of a backend that goes down.
+    pub when_backend_down: WhenBackendDown,
+    /// What happens to new connections while all backends are down.
+    pub when_all_down: WhenAllDown,
+}
+
+impl Pool {
+    /// A pool with the contract's defaults.
+    pub fn new(name: impl Into<String>, backends: Vec<Backend>) -> Self {
+        Pool {
+            name: name.into(),
+            algorithm: Algorithm::LeastConnections,
+            backends,
+            health: Some(HealthCheck::default()),
+            connect_timeout: Duration::from_secs(3),
+            connect_attempts: 3,
+            when_backend_down: WhenBackendDown::Keep,
+            when_all_down: WhenAllDown::Try,
+        }
+    }
+}
+
+/// One backend of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Unique in its pool; also its name.
+    pub address: BackendAddress,
+    /// Its share of new connections, from 1 to [`WEIGHT_MAX`](crate::limits::WEIGHT_MAX).
+    pub weight: u32,
+    /// Chosen only while no backend that is not a backup is up.
+    pub backup: bool,
+    /// Most connections at once over all workers; `None` is no limit.
+    pub max_connections: Option<u32>,
+}
+
+impl Backend {
+    /// A backend with the contract's defaults.
+    pub fn new(address: BackendAddress) -> Self {
+        Backend {
+            address,
+            weight: 1,
+            backup: false,
+            max_connections: None,
+        }
+    }
+}
+
+/// Active checks of a pool's backends: a TCP connection that is opened and closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Cadence and thresholds.
+    pub params: ProbeParams,
+    /// The port that is probed; `None` is the backend's own.
+    pub port: Option<u16>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
+        HealthCheck {
+            params: ProbeParams {
+                interval,
+                timeout,
+                rise: 2,
+                fall: 3,
+            },
+            port: None,
+        }
+    }
+}
+
+/// What happens to established connections of a backend that goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WhenBackendDown {
+    /// They go on.
+    Keep,
+    /// They are closed.
+    Close,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: LogLevel,
+    /// The form of a line.
+    pub format: LogFormat,
+    /// One line per connection.
+    pub access: AccessLog,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is likely to fail.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What explains a decision.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum AccessLog {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To this file.
+    File(PathBuf),
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Not ready any more, but still accepting.
+    pub delay: Duration,
+    /// Time for connections to end after that.
+    pub drain: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown {
+            delay: Duration::ZERO,
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The rules between the keys of one pool. Invariant: they only note problems; the model is built
+//! by `lower.rs` from the same values.
+
+use std::collections::BTreeMap;
+
+use crate::address::BackendAddress;
+use crate::compound::List;
+use crate::grammar::Field;
+use crate::keys::{self, CheckType};
+use crate::problem::{Collector, quoted};
+use crate::values::Statuses;
+
+/// The backends of a pool, as far as they could be read.
+pub(crate) fn backends(pool: Option<&keys::Pool>) -> &[Field<keys::Backend>] {
+    match pool.and_then(|pool| pool.backends.get()) {
+        Some(Some(List(items))) => items,
+        Some(None) | None => &[],
+    }
+}
+
+/// Checks one pool.
+pub(crate) fn check(raw: &keys::Pool, found: &mut Collector<'_>) {
+    let is_missing = matches!(raw.backends.get(), Some(None));
+    if is_missing && !raw.discover.written {
+        reject(
+            found,
+            &raw.backends,
+            "`backends` is missing: a list, each item with an `address`",
+        );
+    }
+    check_addresses(raw, found);
+    if let Some(check) = raw.health_check.get().and_then(|check| check.value()) {
+        check_times(check, found);
+        check_type(check, found);
+        check_port(check, raw, found);
+    }
+}
+
+fn reject<T>(found: &mut Collector<'_>, field: &Field<T>, message: impl Into<String>) {
+    found.push(field.span, &field.path, message);
+}
+
+fn check_addresses(raw: &keys::Pool, found: &mut Collector<'_>) {
+    let mut seen: BTreeMap<&BackendAddress, u32> = BTreeMap::new();
+    for backend in backends(Some(raw)).iter().filter_map(Field::get) {
+        let Some(address) = backend.address.get() else {
+            continue;
+        };
+        if let Some(line) = seen.get(address) {
+            let shown = quoted(&address.to_string());
+            let message = format!("{shown} is in this pool already, on line {line}");
+            reject(found, &backend.address, message);
+        } else {
+            seen.insert(address, backend.address.span.line);
+        }
+    }
+}
+
+/// A check that outlives its interval would overlap with the next one.
+fn check_times(check: &keys::HealthCheck, found: &mut Collector<'_>) {
+    let (Some(interval), Some(timeout)) = (check.interval.get(), check.timeout.get()) else {
+        return;
+    };
+    if timeout.0 > interval.0 {
+        let (timeout, interval) = (timeout.0, interval.0);
+        let message =
+            format!("a timeout of {timeout:?} is longer than the interval of {interval:?}");
+        let field_at_fault = if check.timeout.written {
+            (check.timeout.span, &check.timeout.path)
+        } else {
+            (check.interval.span, &check.interval.path)
+        };
+        found.push(field_at_fault.0, field_at_fault.1, message);
+    }
+}
+
+/// A key of another type of check would have no effect.
+fn check_type(check: &keys::HealthCheck, found: &mut Collector<'_>) {
+    let Some(kind) = check.kind.get() else { return };
+    if *kind != CheckType::Http {
+        belongs_to("http", &check.path, |path| path == "/", found);
+        belongs_to("http", &check.host, Option::is_none, found);
+        let is_default = |List(ranges): &List<Statuses, 1, 64>| matches!(ranges.as_slice(), [range] if range.get() == Some(&Statuses(200, 399)));
+        belongs_to("http", &check.status, is_default, found);
+    }
+    if *kind != CheckType::Exchange {
+        belongs_to("exchange", &check.send, String::is_empty, found);
+        belongs_to("exchange", &check.expect, String::is_empty, found);
+    }
+}
+
+fn belongs_to<T>(
+    kind: &str,
+    field: &Field<T>,
+    is_default: impl Fn(&T) -> bool,
+    found: &mut Collector<'_>,
+) {
+    if field.get().is_some_and(|value| !is_default(value)) {
+        reject(
+            found,
+            field,
+            format!("only a check of `type: {kind}` has this key"),
+        );
+    }
+}
+
+fn check_port(check: &keys::HealthCheck, raw: &keys::Pool, found: &mut Collector<'_>) {
+    let is_set = check.port.get().is_some_and(|port| port.value().is_some());
+    let unix = backends(Some(raw))
+        .iter()
+        .filter_map(|item| item.get()?.address.get())
+        .find(|address| matches!(address, BackendAddress::Unix(_)));
+    if let (true, Some(address)) = (is_set, unix) {
+        let shown = quoted(&address.to_string());
+        reject(
+            found,
+            &check.port,
+            format!("{shown} of this pool has no port: only `same` fits it"),
+        );
+    }
+}

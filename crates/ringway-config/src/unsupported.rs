@@ -1,0 +1,51 @@
+//! The keys of the contract this version has no code for yet. Each is read and checked like every
+//! other, then refused by name unless it says what happens anyway. A feature that lands removes its
+//! rows. Invariant: a key that is neither here nor in the model does not exist; a test proves it.
+
+/// One key that is not supported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unsupported {
+    /// The full key, with `*` for a name the user chooses.
+    pub(crate) key: &'static str,
+    /// The only value that is taken, as YAML; `None` when the key may not be written at all.
+    pub(crate) only: Option<&'static str>,
+}
+
+const fn row(key: &'static str, only: &'static str) -> Unsupported {
+    Unsupported {
+        key,
+        only: Some(only),
+    }
+}
+
+/// Every key that is not supported.
+pub(crate) static UNSUPPORTED: &[Unsupported] = &[
+    row("listeners.*.protocol", "tcp"),
+    row("listeners.*.routes", "[]"),
+    row("listeners.*.proxy_protocol.mode", "off"),
+    row("listeners.*.proxy_protocol.trusted", "[]"),
+    row("listeners.*.access.allow", "[0.0.0.0/0, \"::/0\"]"),
+    row("listeners.*.access.deny", "[]"),
+    row("listeners.*.limits.connections_per_source", "off"),
+    row("listeners.*.limits.rate", "off"),
+    row("listeners.*.limits.rate_per_source", "off"),
+    row("listeners.*.timeouts.handshake", "5s"),
+    row("pools.*.health_check.type", "tcp"),
+    row("pools.*.health_check.path", "/"),
+    Unsupported {
+        key: "pools.*.health_check.host",
+        only: None,
+    },
+    row("pools.*.health_check.status", "[200-399]"),
+    row("pools.*.health_check.send", "''"),
+    row("pools.*.health_check.expect", "''"),
+    row("pools.*.outlier", "off"),
+    row("pools.*.connect.source", "[]"),
+    row("pools.*.send_proxy_protocol", "off"),
+    row("pools.*.slow_start", "off"),
+    Unsupported {
+        key: "pools.*.discover",
+        only: None,
+    },
+    row("admin.token_file", "null"),
+];

@@ -1,0 +1,138 @@
+//! Received bytes that wait to be sent, as lists of buffer numbers. Not the bytes themselves: those
+//! stay where the kernel put them, and the worker knows where that is.
+//!
+//! Invariant: a buffer number is in at most one queue, so one table of links serves every queue of a
+//! worker and queueing never allocates.
+
+/// The number of a receive buffer.
+pub type BufferNumber = u16;
+
+const END: BufferNumber = BufferNumber::MAX;
+
+/// One buffer that holds received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which buffer.
+    pub buffer: BufferNumber,
+    /// How many bytes it holds, from its start; never 0.
+    pub len: u32,
+}
+
+/// The links of every queue of one worker.
+#[derive(Debug)]
+pub struct Chunks {
+    next: Box<[BufferNumber]>,
+    len: Box<[u32]>,
+}
+
+impl Chunks {
+    /// Links for `buffers` buffers, numbered from 0.
+    pub fn new(buffers: u16) -> Chunks {
+        Chunks {
+            next: vec![END; usize::from(buffers)].into_boxed_slice(),
+            len: vec![0; usize::from(buffers)].into_boxed_slice(),
+        }
+    }
+}
+
+/// A first-in, first-out queue of chunks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkQueue {
+    head: BufferNumber,
+    tail: BufferNumber,
+    count: u16,
+    bytes: u32,
+}
+
+impl Default for ChunkQueue {
+    fn default() -> ChunkQueue {
+        ChunkQueue {
+            head: END,
+            tail: END,
+            count: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl ChunkQueue {
+    /// Appends a chunk.
+    pub(crate) fn push(&mut self, chunks: &mut Chunks, chunk: Chunk) {
+        let index = usize::from(chunk.buffer);
+        chunks.next[index] = END;
+        chunks.len[index] = chunk.len;
+        if self.tail == END {
+            self.head = chunk.buffer;
+        } else {
+            chunks.next[usize::from(self.tail)] = chunk.buffer;
+        }
+        self.tail = chunk.buffer;
+        self.count += 1;
+        self.bytes += chunk.len;
+    }
+
+    /// The chunk that came first.
+    pub(crate) fn first(&self, chunks: &Chunks) -> Option<Chunk> {
+        (self.head != END).then(|| Chunk {
+            buffer: self.head,
+            len: chunks.len[usize::from(self.head)],
+        })
+    }
+
+    /// Takes the chunk that came first.
+    pub(crate) fn pop(&mut self, chunks: &Chunks) -> Option<Chunk> {
+        let chunk = self.first(chunks)?;
+        self.head = chunks.next[usize::from(chunk.buffer)];
+        if self.head == END {
+            self.tail = END;
+        }
+        self.count -= 1;
+        self.bytes -= chunk.len;
+        Some(chunk)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many chunks wait.
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// How many bytes the waiting chunks were received with.
+    pub(crate) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_queues_share_one_table_and_keep_their_order() {
+        let mut chunks = Chunks::new(8);
+        let (mut a, mut b) = (ChunkQueue::default(), ChunkQueue::default());
+        for buffer in 0..8 {
+            let queue = if buffer % 2 == 0 { &mut a } else { &mut b };
+            queue.push(
+                &mut chunks,
+                Chunk {
+                    buffer,
+                    len: u32::from(buffer) + 1,
+                },
+            );
+        }
+        assert_eq!((a.count(), a.bytes()), (4, 1 + 3 + 5 + 7));
+        let order: Vec<_> = std::iter::from_fn(|| b.pop(&chunks))
+            .map(|c| c.buffer)
+            .collect();
+        assert_eq!(order, [1, 3, 5, 7]);
+        assert!(b.is_empty() && b.first(&chunks).is_none());
+        assert_eq!(a.first(&chunks), Some(Chunk { buffer: 0, len: 1 }));
+        b.push(&mut chunks, Chunk { buffer: 3, len: 9 });
+        assert_eq!((b.count(), b.bytes()), (1, 9));
+    }
+}

@@ -1,0 +1,600 @@
+//! The life of one TCP connection through Ringway: connect with retries, relay in both directions,
+//! half-close, reset, deadlines, end. No sockets, no clock: inputs come in, outputs go out.
+//!
+//! ```text
+//!  Connecting ──connected──► Relaying ──both ends by FIN, a deadline, a drain──► Closing ─► Finished
+//!      │                        └──one end by RST, bytes before it sent──► Resetting ──┘
+//!      └──no backend left, client reset, a deadline────────────────────────► Closing
+//! ```
+//!
+//! Invariants: `Finished` comes only when nothing is in flight on either socket; a reset is passed on
+//! only after every byte that came before it was acknowledged by the peer (or its deadline passed).
+
+use crate::chunks::Chunks;
+use crate::half::{Destination, End, Half, Stage};
+use crate::{
+    CloseHow, Ended, Fault, FlowParams, Input, Moment, Output, Party, PerSide, Side, Span, Why,
+};
+
+/// First pause before asking again whether the peer has acknowledged everything; doubles each time.
+const UNSENT_RECHECK: Span = Span::from_micros(1_000);
+/// Doublings of that pause at most: 64 ms.
+const UNSENT_RECHECK_DOUBLINGS_MAX: u8 = 6;
+/// A reset waits no longer than this for acknowledgements, whatever `half_close` says.
+const RESET_FLUSH_MAX: Span = Span::from_micros(30_000_000);
+/// A flow that moved a byte this recently is in the middle of something.
+const QUIET_AFTER: Span = Span::from_micros(1_000_000);
+
+/// What a flow needs from its worker while it handles one input.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// The worker's clock, read once per turn.
+    pub now: Moment,
+    /// What the flow's listener and pool ask for.
+    pub params: &'a FlowParams,
+    /// The links of the worker's buffers.
+    pub chunks: &'a mut Chunks,
+    /// Where requests go; the worker drains it in order.
+    pub outputs: &'a mut Vec<Output>,
+}
+
+impl Turn<'_> {
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A connect is in flight, or about to be.
+    Connecting,
+    Relaying,
+    /// `side` gets a reset as soon as its peer has every byte.
+    Resetting {
+        side: Side,
+        rechecks: u8,
+        until: Moment,
+    },
+    /// Waiting for what is in flight, then the sockets are closed.
+    Closing {
+        how: PerSide<CloseHow>,
+        ended: Ended,
+    },
+    Finished,
+}
+
+/// One connection of a client with its connection to a backend.
+#[derive(Debug)]
+pub struct Flow {
+    phase: Phase,
+    halves: PerSide<Half>,
+    born: Moment,
+    last_moved: Moment,
+    /// When the connect in flight is given up, or when a reset is tried again.
+    step_at: Moment,
+    deadline_changed: bool,
+    connect_in_flight: bool,
+    back_exists: bool,
+    was_reset: PerSide<bool>,
+    attempts: u8,
+    first_end: Option<Ended>,
+}
+
+impl Flow {
+    /// A flow accepted at `now`. Give it [`Input::Accepted`] next.
+    pub fn new(now: Moment, params: &FlowParams) -> Flow {
+        Flow {
+            phase: Phase::Connecting,
+            halves: PerSide {
+                front: Half::new(Side::Front, params.relay),
+                back: Half::new(Side::Back, params.relay),
+            },
+            born: now,
+            last_moved: now,
+            step_at: Moment::NEVER,
+            deadline_changed: true,
+            connect_in_flight: false,
+            back_exists: false,
+            was_reset: PerSide::default(),
+            attempts: 0,
+            first_end: None,
+        }
+    }
+
+    /// Takes one input and appends what is to be done to `turn.outputs`.
+    pub fn handle(&mut self, input: Input, turn: &mut Turn<'_>) {
+        match input {
+            Input::Accepted => self.on_accepted(turn),
+            Input::Connected(result) => self.on_connected(result, turn),
+            Input::NoBackend => self.on_no_backend(turn),
+            Input::Received {
+                from,
+                chunk,
+                backlog,
+                rearm,
+            } => {
+                let half = &mut self.halves[from];
+                let is_first = half.received_bytes == 0;
+                if half.on_received(chunk, backlog, rearm, turn) {
+                    self.moved(from, is_first, turn);
+                }
+                self.pump(from, turn);
+            }
+            Input::EndOfStream { from } => {
+                self.halves[from].receive_ended();
+                self.source_ended(from, End::Fin, turn);
+                self.pump(from, turn);
+            }
+            Input::ReceiveFailed { from, fault } => {
+                self.halves[from].receive_ended();
+                match fault {
+                    Fault::Cancelled | Fault::WouldBlock => {}
+                    Fault::Reset | Fault::Other => self.source_ended(from, End::Reset, turn),
+                }
+                self.pump(from, turn);
+            }
+            Input::Starved { from } => {
+                self.halves[from].starve();
+                self.pump(from, turn);
+            }
+            Input::BuffersFree { from } => {
+                self.halves[from].buffers_free();
+                self.pump(from, turn);
+            }
+            Input::Sent { from, result } => {
+                if result.is_ok() {
+                    self.last_moved = turn.now;
+                }
+                if let Some(fault) = self.halves[from].on_sent(result, turn) {
+                    self.destination_failed(from, fault, turn);
+                }
+                self.pump(from, turn);
+            }
+            Input::Readable { from } => self.halves[from].on_readable(turn),
+            Input::Writable { from } => {
+                self.halves[from].on_writable();
+                self.pump(from, turn);
+            }
+            Input::Pipe { from, grant } => self.halves[from].on_pipe(grant, turn),
+            Input::SplicedIn { from, result } => self.on_spliced_in(from, result, turn),
+            Input::SplicedOut { from, result } => {
+                if result.is_ok() {
+                    self.last_moved = turn.now;
+                }
+                if let Some(fault) = self.halves[from].on_spliced_out(result, turn) {
+                    self.destination_failed(from, fault, turn);
+                }
+                self.pump(from, turn);
+            }
+            Input::Unsent { side, bytes } => self.on_unsent(side, bytes, turn),
+            Input::Deadline => self.on_deadline(turn),
+            Input::Close(why) => self.close_for(why, turn),
+        }
+        self.settle(turn);
+    }
+
+    /// The next moment at which [`Input::Deadline`] is due, if it changed since the last call.
+    pub fn take_deadline_change(&mut self, params: &FlowParams) -> Option<Moment> {
+        std::mem::take(&mut self.deadline_changed).then(|| self.deadline(params))
+    }
+
+    /// When the flow was accepted.
+    pub fn born(&self) -> Moment {
+        self.born
+    }
+
+    /// Bytes received from a side so far.
+    pub fn received_bytes(&self, from: Side) -> u64 {
+        self.halves[from].received_bytes
+    }
+
+    /// Bytes sent to a side so far.
+    pub fn sent_bytes(&self, to: Side) -> u64 {
+        self.halves[to.other()].sent_bytes
+    }
+
+    /// Bytes received from a side that went through a pipe rather than a buffer.
+    pub fn spliced_bytes(&self, from: Side) -> u64 {
+        self.halves[from].spliced_bytes
+    }
+
+    /// Backends tried so far.
+    pub fn attempts(&self) -> u8 {
+        self.attempts
+    }
+
+    /// Whether no byte moved for a while and none is waiting: the flow may be closed gently.
+    pub fn is_quiet(&self, now: Moment) -> bool {
+        now >= self.last_moved.after(QUIET_AFTER) && !self.has_undelivered()
+    }
+
+    /// Whether the flow is past the point of being closed by anyone.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. } | Phase::Finished)
+    }
+
+    // ── connecting ──────────────────────────────────────────────────────────────────────────────
+
+    fn on_accepted(&mut self, turn: &mut Turn<'_>) {
+        self.connect(turn);
+        self.pump(Side::Front, turn);
+    }
+
+    fn connect(&mut self, turn: &mut Turn<'_>) {
+        self.attempts += 1;
+        self.connect_in_flight = true;
+        self.back_exists = true;
+        self.set_step_at(turn.now.after(turn.params.connect));
+        turn.emit(Output::Connect);
+    }
+
+    fn on_connected(&mut self, result: Result<(), Fault>, turn: &mut Turn<'_>) {
+        self.connect_in_flight = false;
+        self.set_step_at(Moment::NEVER);
+        if self.phase != Phase::Connecting {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.phase = Phase::Relaying;
+                self.last_moved = turn.now;
+                turn.emit(Output::MarkConnected);
+                self.pump(Side::Front, turn);
+                self.pump(Side::Back, turn);
+            }
+            Err(_) => {
+                self.back_exists = false;
+                turn.emit(Output::DiscardBack);
+                if self.attempts < turn.params.attempts {
+                    self.connect(turn);
+                } else {
+                    let ended = Ended {
+                        by: Party::Backend,
+                        why: Why::ConnectFailed,
+                    };
+                    self.close(turn.params.refuse, CloseHow::Fin, ended, turn);
+                }
+            }
+        }
+    }
+
+    fn on_no_backend(&mut self, turn: &mut Turn<'_>) {
+        self.connect_in_flight = false;
+        self.back_exists = false;
+        let ended = if self.attempts > 1 {
+            Ended {
+                by: Party::Backend,
+                why: Why::ConnectFailed,
+            }
+        } else {
+            Ended::by_ringway(Why::NoBackend)
+        };
+        if !self.is_closing() {
+            self.close(turn.params.refuse, CloseHow::Fin, ended, turn);
+        }
+    }
+
+    // ── relaying ────────────────────────────────────────────────────────────────────────────────
+
+    fn pump(&mut self, from: Side, turn: &mut Turn<'_>) {
+        let destination = match (from, self.phase) {
+            (Side::Front, Phase::Connecting) => Destination::Pending,
+            (Side::Back, Phase::Connecting) => return,
+            (Side::Front | Side::Back, _) => Destination::Open,
+        };
+        self.halves[from].pump(destination, turn);
+    }
+
+    fn moved(&mut self, from: Side, is_first: bool, turn: &mut Turn<'_>) {
+        self.last_moved = turn.now;
+        if is_first && from == Side::Back {
+            turn.emit(Output::MarkFirstByte);
+        }
+    }
+
+    fn on_spliced_in(&mut self, from: Side, result: Result<u32, Fault>, turn: &mut Turn<'_>) {
+        let is_first = self.halves[from].received_bytes == 0;
+        let end = self.halves[from].on_spliced_in(result, turn);
+        if matches!(result, Ok(bytes) if bytes > 0) {
+            self.moved(from, is_first, turn);
+        }
+        if let Some(end) = end {
+            self.source_ended(from, end, turn);
+        }
+        self.pump(from, turn);
+    }
+
+    /// No more bytes will come from `from`. After a reset it takes no more either.
+    fn source_ended(&mut self, from: Side, end: End, turn: &mut Turn<'_>) {
+        if self.halves[from].stage != Stage::Flowing {
+            return;
+        }
+        // A send that failed has consumed the socket's error: the receive then sees a mere end.
+        let end = if self.was_reset[from] {
+            End::Reset
+        } else {
+            end
+        };
+        self.note_end(from, end);
+        self.last_moved = turn.now;
+        self.deadline_changed = true;
+        self.halves[from].end(end);
+        if end == End::Reset {
+            self.halves[from.other()].die(turn);
+            if self.phase == Phase::Connecting {
+                self.close_as_ended(turn);
+            }
+        }
+    }
+
+    /// The bytes of half `from` cannot be sent. What the failed side sent before is still relayed.
+    fn destination_failed(&mut self, from: Side, fault: Fault, turn: &mut Turn<'_>) {
+        debug_assert_ne!(fault, Fault::WouldBlock);
+        let side = from.other();
+        self.was_reset[side] = true;
+        self.note_end(side, End::Reset);
+        self.deadline_changed = true;
+        self.halves[from].die(turn);
+    }
+
+    /// The first FIN names who ended the flow, unless a reset comes later.
+    fn note_end(&mut self, side: Side, end: End) {
+        let why = match end {
+            End::Fin => Why::Fin,
+            End::Reset => Why::Reset,
+        };
+        let overrides = match self.first_end {
+            None => true,
+            Some(first) => first.why == Why::Fin && why == Why::Reset,
+        };
+        if overrides {
+            self.first_end = Some(Ended {
+                by: side.into(),
+                why,
+            });
+        }
+    }
+
+    // ── ending ──────────────────────────────────────────────────────────────────────────────────
+
+    /// Draws the conclusions that concern both directions.
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        match self.phase {
+            Phase::Relaying => {
+                let stages = (self.halves.front.stage, self.halves.back.stage);
+                if stages != (Stage::Flowing, Stage::Flowing) {
+                    self.settle_ends(turn);
+                }
+            }
+            Phase::Closing { how, ended } => self.finish_when_joined(how, ended, turn),
+            Phase::Connecting | Phase::Resetting { .. } | Phase::Finished => {}
+        }
+    }
+
+    fn settle_ends(&mut self, turn: &mut Turn<'_>) {
+        let mut delivered = None;
+        for from in Side::BOTH {
+            let half = &mut self.halves[from];
+            if let Stage::Draining(end) = half.stage
+                && half.is_drained()
+            {
+                half.stage = Stage::Delivered(end);
+                half.release_pipe(turn);
+                delivered = Some(from);
+            }
+        }
+        use Stage::{Dead, Delivered, Draining, Flowing};
+        match (self.halves.front.stage, self.halves.back.stage) {
+            (Delivered(End::Fin), Delivered(End::Fin)) => self.close_as_ended(turn),
+            (Delivered(End::Reset), _) => self.reset_when_flushed(Side::Back, turn),
+            (_, Delivered(End::Reset)) => self.reset_when_flushed(Side::Front, turn),
+            (Dead, Delivered(End::Fin)) => self.reset_when_flushed(Side::Front, turn),
+            (Delivered(End::Fin), Dead) => self.reset_when_flushed(Side::Back, turn),
+            (Dead, Dead) => self.close_as_ended(turn),
+            (Flowing | Draining(_) | Delivered(End::Fin) | Dead, Flowing | Draining(_))
+            | (Flowing | Draining(_), Delivered(End::Fin) | Dead) => {
+                if let Some(from) = delivered {
+                    turn.emit(Output::ShutdownWrite { to: from.other() });
+                }
+            }
+        }
+    }
+
+    /// A reset discards what the peer has not acknowledged, so it waits until that is nothing.
+    fn reset_when_flushed(&mut self, side: Side, turn: &mut Turn<'_>) {
+        let until = turn.now.after(turn.params.half_close.min(RESET_FLUSH_MAX));
+        self.phase = Phase::Resetting {
+            side,
+            rechecks: 0,
+            until,
+        };
+        self.deadline_changed = true;
+        turn.emit(Output::CheckUnsent { side });
+    }
+
+    fn on_unsent(&mut self, side: Side, bytes: u32, turn: &mut Turn<'_>) {
+        let Phase::Resetting {
+            rechecks, until, ..
+        } = self.phase
+        else {
+            return;
+        };
+        if bytes == 0 || turn.now >= until {
+            self.close_reset(side, turn);
+            return;
+        }
+        let pause = UNSENT_RECHECK.doubled(rechecks);
+        let rechecks = (rechecks + 1).min(UNSENT_RECHECK_DOUBLINGS_MAX);
+        self.phase = Phase::Resetting {
+            side,
+            rechecks,
+            until,
+        };
+        self.set_step_at(turn.now.after(pause));
+    }
+
+    fn close_reset(&mut self, side: Side, turn: &mut Turn<'_>) {
+        let (front, back) = match side {
+            Side::Front => (CloseHow::Reset, CloseHow::Fin),
+            Side::Back => (CloseHow::Fin, CloseHow::Reset),
+        };
+        let ended = self.first_end.unwrap_or(Ended::by_ringway(Why::Error));
+        self.close(front, back, ended, turn);
+    }
+
+    /// Closes because the peers ended it.
+    fn close_as_ended(&mut self, turn: &mut Turn<'_>) {
+        let ended = self.first_end.unwrap_or(Ended::by_ringway(Why::Error));
+        let how = match ended.why {
+            Why::Fin => CloseHow::Fin,
+            _ => CloseHow::Reset,
+        };
+        self.close(how, how, ended, turn);
+    }
+
+    /// Closes by Ringway's decision. A peer that would take a FIN for the end of complete data
+    /// although something is missing gets a reset instead.
+    fn close_for(&mut self, why: Why, turn: &mut Turn<'_>) {
+        if self.is_closing() {
+            return;
+        }
+        let how = match why {
+            Why::Idle | Why::HalfClose | Why::FirstByte if !self.has_undelivered() => CloseHow::Fin,
+            Why::Drain if self.is_quiet(turn.now) => CloseHow::Fin,
+            Why::Idle | Why::HalfClose | Why::FirstByte | Why::Drain => CloseHow::Reset,
+            Why::Fin | Why::Reset | Why::Lifetime | Why::ConnectFailed => CloseHow::Reset,
+            Why::NoBackend | Why::BackendDown | Why::Error => CloseHow::Reset,
+        };
+        let by = if why == Why::BackendDown {
+            Party::Backend
+        } else {
+            Party::Ringway
+        };
+        self.close(how, how, Ended { by, why }, turn);
+    }
+
+    fn has_undelivered(&self) -> bool {
+        !self.halves.front.is_drained() || !self.halves.back.is_drained()
+    }
+
+    fn close(&mut self, front: CloseHow, back: CloseHow, ended: Ended, turn: &mut Turn<'_>) {
+        self.phase = Phase::Closing {
+            how: PerSide { front, back },
+            ended,
+        };
+        self.deadline_changed = true;
+        for side in Side::BOTH {
+            if self.is_busy(side) {
+                turn.emit(Output::CancelAll { side });
+            }
+        }
+        self.halves.front.abandon(turn);
+        self.halves.back.abandon(turn);
+    }
+
+    /// Whether the kernel owes an answer for an operation on this side's socket.
+    fn is_busy(&self, side: Side) -> bool {
+        self.halves[side].is_source_busy()
+            || self.halves[side.other()].is_destination_busy()
+            || (side == Side::Back && self.connect_in_flight)
+    }
+
+    fn finish_when_joined(&mut self, how: PerSide<CloseHow>, ended: Ended, turn: &mut Turn<'_>) {
+        if self.is_busy(Side::Front) || self.is_busy(Side::Back) {
+            return;
+        }
+        for side in Side::BOTH {
+            self.halves[side].release_pipe(turn);
+        }
+        turn.emit(Output::CloseSocket {
+            side: Side::Front,
+            how: how.front,
+        });
+        if self.back_exists {
+            turn.emit(Output::CloseSocket {
+                side: Side::Back,
+                how: how.back,
+            });
+        }
+        self.phase = Phase::Finished;
+        turn.emit(Output::Finished(ended));
+    }
+
+    // ── deadlines ───────────────────────────────────────────────────────────────────────────────
+
+    fn set_step_at(&mut self, at: Moment) {
+        self.step_at = at;
+        self.deadline_changed = true;
+    }
+
+    fn on_deadline(&mut self, turn: &mut Turn<'_>) {
+        self.deadline_changed = true;
+        if turn.now >= self.step_at {
+            self.step_at = Moment::NEVER;
+            self.on_step(turn);
+        }
+        if let Some(why) = self.expired(turn.now, turn.params) {
+            self.close_for(why, turn);
+        }
+    }
+
+    fn on_step(&mut self, turn: &mut Turn<'_>) {
+        match self.phase {
+            Phase::Connecting if self.connect_in_flight => turn.emit(Output::CancelConnect),
+            Phase::Resetting { side, .. } => turn.emit(Output::CheckUnsent { side }),
+            Phase::Connecting | Phase::Relaying | Phase::Closing { .. } | Phase::Finished => {}
+        }
+    }
+
+    fn expired(&self, now: Moment, params: &FlowParams) -> Option<Why> {
+        [
+            (self.born.after(params.lifetime), Why::Lifetime),
+            (self.first_byte_at(params), Why::FirstByte),
+            (self.half_close_at(params), Why::HalfClose),
+            (self.idle_at(params), Why::Idle),
+        ]
+        .into_iter()
+        .find_map(|(at, why)| (now >= at).then_some(why))
+    }
+
+    fn deadline(&self, params: &FlowParams) -> Moment {
+        if self.is_closing() {
+            return Moment::NEVER;
+        }
+        self.step_at
+            .min(self.born.after(params.lifetime))
+            .min(self.first_byte_at(params))
+            .min(self.half_close_at(params))
+            .min(self.idle_at(params))
+    }
+
+    fn first_byte_at(&self, params: &FlowParams) -> Moment {
+        let front = &self.halves.front;
+        if front.received_bytes == 0 && front.stage == Stage::Flowing {
+            self.born.after(params.first_byte)
+        } else {
+            Moment::NEVER
+        }
+    }
+
+    fn idle_at(&self, params: &FlowParams) -> Moment {
+        match self.phase {
+            Phase::Relaying => self.last_moved.after(params.idle),
+            Phase::Connecting
+            | Phase::Resetting { .. }
+            | Phase::Closing { .. }
+            | Phase::Finished => Moment::NEVER,
+        }
+    }
+
+    fn half_close_at(&self, params: &FlowParams) -> Moment {
+        let is_half_closed = Side::BOTH
+            .iter()
+            .any(|&s| self.halves[s].stage != Stage::Flowing);
+        if self.phase == Phase::Relaying && is_half_closed {
+            self.last_moved.after(params.half_close)
+        } else {
+            Moment::NEVER
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the ring reports, in the caller's terms.
+//!
+//! Not a queue: completions are copied out of the kernel's ring by [`Ring::reap`](crate::Ring::reap) and own what they
+//! carry. Dropping a completion with an accepted descriptor closes it; a buffer in a completion must be recycled.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+use crate::buffers::BufferId;
+use crate::errno::Errno;
+use crate::token::Token;
+
+/// One result of one operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// As given when the operation was staged.
+    pub token: Token,
+    /// The result.
+    pub kind: CompletionKind,
+    /// Whether the operation goes on and will complete again. `false` is its last completion.
+    pub more: bool,
+}
+
+/// The result of an operation, by operation.
+#[derive(Debug)]
+pub enum CompletionKind {
+    /// A connection, non-blocking and close-on-exec; or why the accept ended.
+    Accepted(Result<OwnedFd, Errno>),
+    /// Bytes, the end, or an error of the peer's half.
+    Received {
+        /// Number of bytes at the start of `buffer`; 0 is end of file.
+        result: Result<u32, Errno>,
+        /// Present exactly if at least one byte was received; the caller now holds it.
+        buffer: Option<BufferId>,
+        /// The kernel saw more bytes waiting in the socket. `false` also means "not known".
+        nonempty: bool,
+    },
+    /// A send is over, in part or whole. The caller holds the buffer again, also after an error.
+    Sent {
+        /// Number of bytes the socket took, possibly fewer than given.
+        result: Result<u32, Errno>,
+        /// The buffer given to the send.
+        buffer: BufferId,
+    },
+    /// A connection attempt is over.
+    Connected(Result<(), Errno>),
+    /// The descriptor is ready, or the poll failed.
+    Polled(Result<Readiness, Errno>),
+    /// Bytes moved by a polled splice; 0 is end of file.
+    Spliced(Result<u32, Errno>),
+}
+
+/// What a poll waits for. Errors and a full hang-up always wake it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes or the peer's end of stream: POLLIN | POLLRDHUP.
+    Readable,
+    /// Room to send: POLLOUT.
+    Writable,
+    /// The peer's end of stream only, bytes do not wake it: POLLRDHUP.
+    Hangup,
+}
+
+impl Interest {
+    pub(crate) fn mask(self) -> u32 {
+        match self {
+            Interest::Readable => (libc::POLLIN | libc::POLLRDHUP) as u32,
+            Interest::Writable => libc::POLLOUT as u32,
+            Interest::Hangup => libc::POLLRDHUP as u32,
+        }
+    }
+}
+
+/// The answer of a poll: poll(2) bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Readiness(pub(crate) u32);
+
+impl Readiness {
+    /// Bytes, or the end of the stream, can be read at once.
+    pub const fn is_readable(self) -> bool {
+        self.0 & libc::POLLIN as u32 != 0
+    }
+
+    /// A send would take at least one byte.
+    pub const fn is_writable(self) -> bool {
+        self.0 & libc::POLLOUT as u32 != 0
+    }
+
+    /// The peer has shut down its sending half.
+    pub const fn is_read_closed(self) -> bool {
+        self.0 & libc::POLLRDHUP as u32 != 0
+    }
+
+    /// Both halves are over.
+    pub const fn is_hung_up(self) -> bool {
+        self.0 & libc::POLLHUP as u32 != 0
+    }
+
+    /// The socket has a pending error: [`pending_error`](crate::pending_error) tells which.
+    pub const fn is_error(self) -> bool {
+        self.0 & libc::POLLERR as u32 != 0
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness")
+            .field("readable", &self.is_readable())
+            .field("writable", &self.is_writable())
+            .field("read_closed", &self.is_read_closed())
+            .field("hung_up", &self.is_hung_up())
+            .field("error", &self.is_error())
+            .finish()
+    }
+}

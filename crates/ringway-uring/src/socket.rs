@@ -1,0 +1,283 @@
+//! Sockets as Ringway makes them, and the direct calls on them that a ring has no good form of.
+//!
+//! Options are set on the listener before listen(2): accepted sockets inherit them, so a connection costs no
+//! setsockopt. `shutdown(2)` is called directly because the ring's form always runs on a kernel thread. Every socket
+//! made here is non-blocking and close-on-exec.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::errno::Errno;
+
+/// TCP keep-alive of accepted connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Between probes; whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes until the connection is reset.
+    pub count: u32,
+}
+
+/// Options of a TCP listener and of the connections it accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// TCP_NODELAY.
+    pub nodelay: bool,
+    /// SO_KEEPALIVE and its times.
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT: sent bytes may stay unacknowledged for so long; whole milliseconds.
+    pub user_timeout: Option<Duration>,
+    /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
+    pub backlog: u32,
+    /// TCP_DEFER_ACCEPT: accept when the first bytes are there, or after about so long; whole seconds.
+    pub defer_accept: Option<Duration>,
+    /// TCP_FASTOPEN: length of the queue of connections that bring bytes in their SYN.
+    pub fast_open: Option<u32>,
+    /// SO_RCVBUF, which turns autotuning off; the kernel doubles it.
+    pub receive_buffer: Option<usize>,
+    /// SO_SNDBUF, likewise.
+    pub send_buffer: Option<usize>,
+    /// IPV6_V6ONLY; of no effect on IPv4 addresses.
+    pub only_v6: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions {
+            nodelay: true,
+            keepalive: None,
+            user_timeout: None,
+            backlog: 4096,
+            defer_accept: None,
+            fast_open: None,
+            receive_buffer: None,
+            send_buffer: None,
+            only_v6: true,
+        }
+    }
+}
+
+/// A listening TCP socket with SO_REUSEADDR and SO_REUSEPORT, so that each worker has its own.
+///
+/// # Errors
+/// As socket(2), setsockopt(2), bind(2), listen(2).
+pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), stream(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(options.only_v6)?;
+    }
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(keepalive) = options.keepalive {
+        let times = TcpKeepalive::new()
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.count);
+        socket.set_tcp_keepalive(&times)?;
+    }
+    socket.set_tcp_user_timeout(options.user_timeout)?;
+    if let Some(size) = options.receive_buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    if let Some(size) = options.send_buffer {
+        socket.set_send_buffer_size(size)?;
+    }
+    if let Some(wait) = options.defer_accept {
+        let seconds = wait.as_secs().max(1).try_into().unwrap_or(libc::c_int::MAX);
+        set_tcp_option(&socket, libc::TCP_DEFER_ACCEPT, seconds)?;
+    }
+    if let Some(queue) = options.fast_open {
+        set_tcp_option(
+            &socket,
+            libc::TCP_FASTOPEN,
+            queue.try_into().unwrap_or(libc::c_int::MAX),
+        )?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options.backlog))?;
+    Ok(socket.into())
+}
+
+/// A listening Unix stream socket. The path must not exist.
+///
+/// # Errors
+/// As socket(2), bind(2), listen(2).
+pub fn listen_unix(path: &Path, backlog_len: u32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::UNIX, stream(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(backlog(backlog_len))?;
+    Ok(socket.into())
+}
+
+/// Where to connect to, in the form [`Ring::connect`](crate::Ring::connect) takes.
+#[derive(Clone, Debug)]
+pub struct ConnectAddress(SockAddr);
+
+impl ConnectAddress {
+    /// # Errors
+    /// A path that is too long for a Unix socket.
+    pub fn unix(path: &Path) -> io::Result<ConnectAddress> {
+        Ok(ConnectAddress(SockAddr::unix(path)?))
+    }
+
+    /// As the system calls take it.
+    pub fn as_sock_addr(&self) -> &SockAddr {
+        &self.0
+    }
+}
+
+impl From<SocketAddr> for ConnectAddress {
+    fn from(address: SocketAddr) -> ConnectAddress {
+        ConnectAddress(address.into())
+    }
+}
+
+/// A socket to connect to that address with; TCP_NODELAY for TCP.
+///
+/// # Errors
+/// As socket(2), setsockopt(2): EMFILE and ENFILE are the ones to expect.
+pub fn connect_socket(address: &ConnectAddress) -> Result<OwnedFd, Errno> {
+    let domain = address.0.domain();
+    let socket = Socket::new(domain, stream(), None).map_err(|error| Errno::from_io(&error))?;
+    if domain != Domain::UNIX {
+        socket
+            .set_tcp_nodelay(true)
+            .map_err(|error| Errno::from_io(&error))?;
+    }
+    Ok(socket.into())
+}
+
+/// Sends FIN behind what was sent: the peer sees the end of the stream, our reading half stays open.
+///
+/// # Errors
+/// ENOTCONN if the connection is gone already. Others as shutdown(2).
+pub fn shutdown_write(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    SockRef::from(&fd)
+        .shutdown(std::net::Shutdown::Write)
+        .map_err(|error| Errno::from_io(&error))
+}
+
+/// Makes the coming close send RST and drop what is unsent: SO_LINGER of zero seconds.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn arm_reset(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    SockRef::from(&fd)
+        .set_linger(Some(Duration::ZERO))
+        .map_err(|error| Errno::from_io(&error))
+}
+
+/// Bytes in the send queue that the peer has not acknowledged (for a Unix socket: not read): SIOCOUTQ.
+///
+/// # Errors
+/// As ioctl(2).
+pub fn unsent_bytes(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, the same number as SIOCOUTQ, writes one int.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    if result < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(bytes.try_into().unwrap_or(0))
+    }
+}
+
+/// What the kernel knows of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Segments sent again, over the connection's life.
+    pub retransmitted_segments: u32,
+}
+
+/// TCP_INFO of a TCP socket.
+///
+/// # Errors
+/// EOPNOTSUPP if it is none. Others as getsockopt(2).
+pub fn tcp_info(fd: BorrowedFd<'_>) -> Result<TcpInfo, Errno> {
+    // SAFETY: tcp_info is made of integers; all zero is a valid value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let value: *mut libc::tcp_info = &mut info;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, which is that large.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            value.cast(),
+            &mut len,
+        )
+    };
+    if result < 0 {
+        return Err(Errno::last());
+    }
+    Ok(TcpInfo {
+        rtt: Duration::from_micros(info.tcpi_rtt.into()),
+        retransmitted_segments: info.tcpi_total_retrans,
+    })
+}
+
+/// The other end's address; `None` for a Unix socket.
+///
+/// # Errors
+/// ENOTCONN if the connection is gone.
+pub fn peer_address(fd: BorrowedFd<'_>) -> Result<Option<SocketAddr>, Errno> {
+    let address = SockRef::from(&fd)
+        .peer_addr()
+        .map_err(|error| Errno::from_io(&error))?;
+    Ok(address.as_socket())
+}
+
+/// This end's address; `None` for a Unix socket.
+///
+/// # Errors
+/// As getsockname(2).
+pub fn local_address(fd: BorrowedFd<'_>) -> Result<Option<SocketAddr>, Errno> {
+    let address = SockRef::from(&fd)
+        .local_addr()
+        .map_err(|error| Errno::from_io(&error))?;
+    Ok(address.as_socket())
+}
+
+/// Takes the socket's pending error, SO_ERROR.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn pending_error(fd: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
+    match SockRef::from(&fd).take_error() {
+        Ok(error) => Ok(error.map(|error| Errno::from_io(&error))),
+        Err(error) => Err(Errno::from_io(&error)),
+    }
+}
+
+/// A stream socket, non-blocking and (the default of `Socket::new`) close-on-exec.
+fn stream() -> Type {
+    Type::STREAM.nonblocking()
+}
+
+fn backlog(len: u32) -> libc::c_int {
+    len.try_into().unwrap_or(libc::c_int::MAX)
+}
+
+fn set_tcp_option(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let pointer: *const libc::c_int = &value;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `len` bytes, one int, during the call.
+    let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, option, pointer.cast(), len) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

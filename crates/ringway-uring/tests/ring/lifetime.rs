@@ -1,0 +1,163 @@
+//! What a ring leaves behind: nothing, whatever was in flight when it was dropped.
+
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+
+use crate::common::*;
+use crate::connect::unanswered;
+use ringway_uring::{
+    CompletionKind, Interest, ListenOptions, Pipe, Ring, RingParams, connect_socket,
+};
+
+#[test]
+fn dropping_a_ring_with_operations_in_flight_leaks_nothing() {
+    isolated(
+        "lifetime::dropping_a_ring_with_operations_in_flight_leaks_nothing",
+        || {
+            drop(ring());
+            let before = descriptors();
+            for _ in 0..20 {
+                drop_a_busy_ring();
+            }
+            assert_eq!(descriptors(), before);
+            // The last ring is freed by the kernel in its own time; a leak would add up to twenty buffer arenas.
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            assert!(
+                !maps.contains("io_uring"),
+                "a ring is still mapped:\n{maps}"
+            );
+        },
+    );
+}
+
+fn drop_a_busy_ring() {
+    let params = RingParams {
+        buffer_size: 1 << 20,
+        buffers_initial: 2,
+        buffers_max: 8,
+        ..params()
+    };
+    let mut ring = Ring::new(&params).unwrap();
+    let (listener, address) = listener(&ListenOptions::default());
+    let (ours, _theirs) = pair();
+    let (_full, _queued, to) = unanswered();
+    let pipe = Pipe::new(1 << 16).unwrap();
+    let socket = connect_socket(&to).unwrap();
+    ring.accept_multishot(listener.as_fd(), token(1));
+    ring.receive(ours.as_fd(), token(2), 100);
+    ring.poll_multishot(ours.as_fd(), token(3), Interest::Hangup);
+    ring.connect(socket.as_fd(), token(4), to.as_sock_addr());
+    ring.poll_then_splice(
+        ours.as_fd(),
+        Interest::Readable,
+        ours.as_fd(),
+        pipe.write_end(),
+        9,
+        token(5),
+    );
+    let buffer = ring.take_buffer().unwrap();
+    loop {
+        ring.send(ours.as_fd(), token(6), buffer, 0, 1 << 20);
+        if at_once(&mut ring).is_empty() {
+            break;
+        }
+    }
+    // Accepted by the kernel, never reaped; and a close that is staged, never submitted.
+    let _clients: Vec<_> = (0..5)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    ring.submit_and_wait(NOW).unwrap();
+    ring.close(pair().0);
+    assert!(ring.in_flight() >= 6);
+}
+
+#[test]
+fn work_returns_to_the_baseline_without_kernel_threads() {
+    isolated(
+        "lifetime::work_returns_to_the_baseline_without_kernel_threads",
+        || {
+            let mut ring = ring();
+            let before = descriptors();
+            for _ in 0..50 {
+                relay_once(&mut ring);
+            }
+            // The closes are staged behind everything else, and run in this turn.
+            assert!(at_once(&mut ring).is_empty());
+            assert_eq!((ring.in_flight(), ring.buffers_held()), (0, 0));
+            assert_eq!(descriptors(), before);
+            assert_eq!(kernel_workers(), [""; 0]);
+            assert_eq!(ring.stats().close_failures, 0);
+
+            // The one operation that needs a thread of the kernel: shows that the count above can see them.
+            let (ours, mut theirs) = pair();
+            let pipe = Pipe::new(1 << 16).unwrap();
+            write_all(&mut theirs, b"x");
+            ring.poll_then_splice(
+                ours.as_fd(),
+                Interest::Readable,
+                ours.as_fd(),
+                pipe.write_end(),
+                9,
+                token(1),
+            );
+            one(&mut ring);
+            assert_eq!(kernel_workers().len(), 1);
+        },
+    );
+}
+
+/// A connection accepted, connected on, relayed in one direction, and closed by the ring.
+fn relay_once(ring: &mut Ring) {
+    let (front_listener, front_address) = listener(&ListenOptions::default());
+    let (back_listener, back_address) = listener(&ListenOptions::default());
+    ring.accept_multishot(front_listener.as_fd(), token(0));
+    let mut client = TcpStream::connect(front_address).unwrap();
+    let CompletionKind::Accepted(Ok(front)) = one(ring).kind else {
+        panic!("not accepted")
+    };
+    let to = ringway_uring::ConnectAddress::from(back_address);
+    let back = connect_socket(&to).unwrap();
+    ring.connect(back.as_fd(), token(1), to.as_sock_addr());
+    assert!(matches!(one(ring).kind, CompletionKind::Connected(Ok(()))));
+    ring.receive(front.as_fd(), token(2), 5);
+    ring.poll_multishot(back.as_fd(), token(3), Interest::Hangup);
+    write_all(&mut client, b"hello");
+    let completion = one(ring);
+    let CompletionKind::Received {
+        result: Ok(5),
+        buffer: Some(buffer),
+        ..
+    } = completion.kind
+    else {
+        panic!("{completion:?}");
+    };
+    ring.send(back.as_fd(), token(4), buffer, 0, 5);
+    one(ring);
+    ring.recycle(buffer);
+    ring.cancel_all(back.as_fd());
+    ring.cancel_all(front_listener.as_fd());
+    while ring.in_flight() > 0 {
+        turn(ring);
+    }
+    for fd in [front, back, front_listener, back_listener] {
+        ring.close(fd);
+    }
+}
+
+#[test]
+fn many_rings_in_one_thread_do_not_disturb_each_other() {
+    // Each takes a slot of the thread's 16 registered rings while it lives; beyond that, plain descriptors work.
+    let mut rings: Vec<_> = (0..20).map(|_| ring()).collect();
+    assert!(rings[0].report().registered_ring_fd);
+    assert!(!rings[19].report().registered_ring_fd);
+    let (ours, mut theirs) = pair();
+    for (slot, ring) in rings.iter_mut().enumerate() {
+        ring.receive(ours.as_fd(), token(slot as u32), 1);
+        write_all(&mut theirs, &[slot as u8]);
+        let completion = one(ring);
+        assert_eq!(received(ring, &completion), [slot as u8]);
+    }
+    drop(rings);
+    // Their slots were given back.
+    assert!(ring().report().registered_ring_fd);
+}

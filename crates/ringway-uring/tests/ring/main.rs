@@ -1,0 +1,14 @@
+//! The ring on real sockets of the loopback interface. One binary; what needs a process of its own starts one.
+
+mod accept;
+mod cancel;
+mod common;
+mod connect;
+mod lifetime;
+mod overflow;
+mod pipes;
+mod poll;
+mod receive;
+mod send;
+mod setup;
+mod sockets;

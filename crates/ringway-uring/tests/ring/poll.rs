@@ -1,0 +1,126 @@
+//! Polling: levels for one-shot, changes for multishot, and the wake-up of a waiting ring.
+
+use std::os::fd::AsFd;
+
+use crate::common::*;
+use ringway_uring::{
+    Completion, CompletionKind, Interest, Operation, Readiness, Wait, Waker, shutdown_write,
+};
+
+fn polled(completion: &Completion) -> Readiness {
+    match completion.kind {
+        CompletionKind::Polled(Ok(readiness)) => readiness,
+        _ => panic!("not a poll: {completion:?}"),
+    }
+}
+
+#[test]
+fn a_one_shot_poll_is_level_triggered() {
+    let mut ring = ring();
+    let (ours, mut theirs) = pair();
+    write_all(&mut theirs, b"x");
+    // The byte is never read, and each poll reports it.
+    for _ in 0..3 {
+        ring.poll(ours.as_fd(), token(1), Interest::Readable);
+        let completion = one(&mut ring);
+        assert!(polled(&completion).is_readable() && !completion.more);
+    }
+    ring.poll(ours.as_fd(), token(2), Interest::Writable);
+    let readiness = polled(&one(&mut ring));
+    assert!(readiness.is_writable() && !readiness.is_read_closed() && !readiness.is_error());
+}
+
+#[test]
+fn a_poll_waits_for_what_it_is_asked_for() {
+    let mut ring = ring();
+    let (ours, mut theirs) = pair();
+    ring.poll(ours.as_fd(), token(1), Interest::Readable);
+    ring.poll(ours.as_fd(), token(2), Interest::Hangup);
+    assert!(at_once(&mut ring).is_empty());
+    write_all(&mut theirs, b"x");
+    let completion = one(&mut ring);
+    assert_eq!(completion.token, token(1));
+    assert!(polled(&completion).is_readable());
+    // Bytes do not wake the other one; the end of the stream does.
+    assert!(at_once(&mut ring).is_empty());
+    shutdown_write(theirs.as_fd()).unwrap();
+    let completion = one(&mut ring);
+    assert_eq!(completion.token, token(2));
+    assert!(polled(&completion).is_read_closed() && !polled(&completion).is_hung_up());
+}
+
+#[test]
+fn a_multishot_poll_reports_each_arrival() {
+    let mut ring = ring();
+    let (ours, mut theirs) = pair();
+    ring.poll_multishot(ours.as_fd(), token(1), Interest::Readable);
+    assert!(at_once(&mut ring).is_empty());
+    for _ in 0..5 {
+        write_all(&mut theirs, b"x");
+        let completion = one(&mut ring);
+        assert!(polled(&completion).is_readable() && completion.more);
+    }
+    ring.cancel(token(1), Operation::Poll);
+    let end = one(&mut ring);
+    assert!(!end.more);
+    assert!(matches!(end.kind, CompletionKind::Polled(Err(errno)) if errno.is_cancelled()));
+}
+
+#[test]
+fn a_waker_ends_a_wait_from_another_thread() {
+    let mut ring = ring();
+    let waker = Waker::new().unwrap();
+    ring.poll_multishot(waker.as_fd(), token(1), Interest::Readable);
+    for _ in 0..3 {
+        let other = waker.clone();
+        let thread = std::thread::spawn(move || other.wake());
+        assert!(polled(&one(&mut ring)).is_readable());
+        assert!(waker.drain());
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_wait_ends_with_its_time() {
+    let mut ring = ring();
+    let (ours, _theirs) = pair();
+    ring.poll(ours.as_fd(), token(1), Interest::Readable);
+    let short = Some(std::time::Duration::from_millis(1));
+    let mut out = Vec::new();
+    for wait in [
+        NOW,
+        Wait {
+            timeout: short,
+            min_wait: None,
+        },
+        Wait {
+            timeout: short,
+            min_wait: short,
+        },
+        Wait {
+            timeout: Some(std::time::Duration::ZERO),
+            min_wait: short,
+        },
+    ] {
+        ring.submit_and_wait(wait).unwrap();
+        ring.reap(&mut out, 8);
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn a_minimum_wait_still_delivers_a_single_completion() {
+    let mut ring = ring();
+    let (ours, mut theirs) = pair();
+    write_all(&mut theirs, b"x");
+    ring.poll(ours.as_fd(), token(1), Interest::Readable);
+    let min_wait = Some(std::time::Duration::from_micros(50));
+    ring.submit_and_wait(Wait {
+        timeout: Some(PATIENCE),
+        min_wait,
+    })
+    .unwrap();
+    let mut out = Vec::new();
+    ring.reap(&mut out, 8);
+    assert_eq!(out.len(), 1);
+}

@@ -1,0 +1,256 @@
+//! Listening sockets: multishot accepts, armed again after every way they can end, and admission.
+//!
+//! Invariant: an accept that failed for want of something is armed again only after a pause, so that
+//! running out of descriptors costs a few wake-ups per second and never a spin.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
+use ringway_metrics::{AcceptError, RefusedReason};
+use ringway_uring::{Errno, Operation, arm_reset, peer_address};
+
+use crate::access::{AccessRecord, Conclusion};
+use crate::limit::Limit;
+use crate::slots::{SLOTS_MAX, Slot};
+use crate::spec::ListenerSpec;
+use crate::tag::Tag;
+use crate::worker::Worker;
+
+/// Pause before an accept is tried again after the kernel had no descriptor or memory for it.
+const RESUME_AFTER: Span = Span::from_micros(50_000);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Armed,
+    /// The accept has ended and waits for its time.
+    Paused(Moment),
+    /// Cancelled; its last completion has not come yet.
+    Stopping,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Socket {
+    fd: Option<OwnedFd>,
+    listener: u16,
+    state: State,
+}
+
+#[derive(Debug)]
+struct Listener {
+    route: u16,
+    limit: Option<Arc<Limit>>,
+    over: CloseHow,
+}
+
+/// All listening sockets of a worker.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listeners: Vec<Listener>,
+    sockets: Vec<Socket>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(specs: Vec<ListenerSpec>) -> Acceptor {
+        let mut acceptor = Acceptor {
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+        };
+        for (listener, spec) in (0..).zip(specs) {
+            let ListenerSpec {
+                sockets,
+                route,
+                limit,
+                over,
+            } = spec;
+            acceptor.listeners.push(Listener { route, limit, over });
+            let sockets = sockets.into_iter();
+            acceptor.sockets.extend(sockets.map(|fd| Socket {
+                fd: Some(fd),
+                listener,
+                state: State::Paused(Moment::default()),
+            }));
+        }
+        acceptor
+    }
+
+    /// When the first paused accept is due.
+    pub(crate) fn resume_at(&self) -> Option<Moment> {
+        let due = |socket: &Socket| match socket.state {
+            State::Paused(until) => Some(until),
+            State::Armed | State::Stopping | State::Closed => None,
+        };
+        self.sockets.iter().filter_map(due).min()
+    }
+
+    /// Gives back what a connection of this listener took at admission.
+    pub(crate) fn release(&self, listener: u16) {
+        if let Some(limit) = &self.listeners[usize::from(listener)].limit {
+            limit.release();
+        }
+    }
+
+    pub(crate) fn over(&self, listener: u16) -> CloseHow {
+        self.listeners[usize::from(listener)].over
+    }
+}
+
+impl Worker {
+    /// Arms the accepts whose pause is over.
+    pub(crate) fn resume_accepts(&mut self) {
+        for (number, socket) in (0..).zip(&mut self.acceptor.sockets) {
+            match (socket.state, &socket.fd) {
+                (State::Paused(until), Some(fd)) if until <= self.now => {
+                    self.ring
+                        .accept_multishot(fd.as_fd(), Tag::Accept.of(number, 0));
+                    socket.state = State::Armed;
+                }
+                (State::Paused(_) | State::Armed | State::Stopping | State::Closed, _) => {}
+            }
+        }
+    }
+
+    /// A connection came, or an accept ended.
+    pub(crate) fn on_accepted(&mut self, number: u32, result: Result<OwnedFd, Errno>, more: bool) {
+        let socket = &mut self.acceptor.sockets[number as usize];
+        let listener = socket.listener;
+        if !more {
+            let pause = matches!(result, Err(errno) if is_shortage(errno));
+            let until = if pause {
+                self.now.after(RESUME_AFTER)
+            } else {
+                self.now
+            };
+            match socket.state {
+                State::Armed | State::Paused(_) => socket.state = State::Paused(until),
+                State::Stopping => self.close_listener(number),
+                State::Closed => {}
+            }
+        }
+        match result {
+            Ok(fd) => self.admit(listener, fd),
+            Err(errno) if errno.is_cancelled() => {}
+            Err(errno) => {
+                let block = &self.blocks.listeners[usize::from(listener)];
+                block.accept_errors[AcceptError::from_errno(errno.0)].increment();
+            }
+        }
+    }
+
+    /// Stops accepting: cancels first, because a pending accept keeps taking connections even from
+    /// a listener that was closed.
+    pub(crate) fn stop_accepting(&mut self) {
+        for number in 0..self.acceptor.sockets.len() as u32 {
+            match self.acceptor.sockets[number as usize].state {
+                State::Armed => {
+                    self.ring
+                        .cancel(Tag::Accept.of(number, 0), Operation::Accept);
+                    self.acceptor.sockets[number as usize].state = State::Stopping;
+                }
+                State::Paused(_) => self.close_listener(number),
+                State::Stopping | State::Closed => {}
+            }
+        }
+    }
+
+    /// Takes what is queued on the socket, then closes it: closing would reset what is queued.
+    fn close_listener(&mut self, number: u32) {
+        let socket = &mut self.acceptor.sockets[number as usize];
+        let listener = socket.listener;
+        socket.state = State::Closed;
+        let Some(fd) = socket.fd.take() else { return };
+        while let Some(accepted) = accept_queued(fd.as_fd()) {
+            self.admit(listener, accepted);
+        }
+        self.ring.close(fd);
+    }
+
+    fn admit(&mut self, listener: u16, fd: OwnedFd) {
+        self.blocks.listeners[usize::from(listener)]
+            .connections_total
+            .increment();
+        let place = &self.acceptor.listeners[usize::from(listener)];
+        if let Some(limit) = &place.limit
+            && !limit.try_acquire()
+        {
+            self.refuse(listener, fd, RefusedReason::Connections);
+            return;
+        }
+        if self.slots.len() >= SLOTS_MAX || !self.connections.try_acquire() {
+            self.acceptor.release(listener);
+            self.refuse(listener, fd, RefusedReason::Resources);
+            return;
+        }
+        let route = place.route;
+        self.open(route, fd);
+    }
+
+    fn refuse(&mut self, listener: u16, fd: OwnedFd, reason: RefusedReason) {
+        self.blocks.listeners[usize::from(listener)].refused[reason].increment();
+        if self.access.is_some() {
+            let client = peer_address(fd.as_fd()).ok().flatten();
+            let mut record = AccessRecord::opened(self.index, listener, client, self.now);
+            record.conclusion = Conclusion::Refused(reason);
+            self.log_access(record);
+        }
+        self.close_socket(fd, self.acceptor.over(listener));
+    }
+
+    pub(crate) fn close_socket(&mut self, fd: OwnedFd, how: CloseHow) {
+        if how == CloseHow::Reset {
+            // It fails only on a socket whose connection is gone already: then there is nobody to tell.
+            let _ = arm_reset(fd.as_fd());
+        }
+        self.ring.close(fd);
+    }
+
+    fn open(&mut self, route: u16, fd: OwnedFd) {
+        let spec = self.routes[usize::from(route)];
+        self.blocks.listeners[usize::from(spec.listener)]
+            .connections
+            .increment();
+        self.blocks.worker.connections.increment();
+        let needs_key = self.pools[usize::from(spec.pool)].needs_key();
+        let client = if needs_key || self.access.is_some() {
+            peer_address(fd.as_fd()).ok().flatten()
+        } else {
+            None
+        };
+        let record = self.access.is_some().then(|| {
+            let mut record = AccessRecord::opened(self.index, spec.listener, client, self.now);
+            record.pool = Some(spec.pool);
+            Box::new(record)
+        });
+        let slot = self.slots.insert(Slot {
+            flow: Flow::new(self.now, &spec.flow),
+            sockets: PerSide {
+                front: Some(fd),
+                back: None,
+            },
+            pipes: PerSide::default(),
+            route,
+            backend: None,
+            tried: ringway_balance::Tried::new(),
+            connected: None,
+            key: client.map_or(0, crate::effects::source_key),
+            record,
+        });
+        self.feed(slot, Input::Accepted);
+    }
+}
+
+/// Whether the kernel lacked something that time may bring back.
+fn is_shortage(errno: Errno) -> bool {
+    // Any error but a client that left before it was accepted: an unknown one must not spin either.
+    !matches!(
+        errno.name(),
+        "ECONNABORTED" | "ECANCELED" | "EINTR" | "EAGAIN"
+    )
+}
+
+/// One connection from the queue of a non-blocking listener.
+fn accept_queued(listener: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
+    rustix::net::accept_with(listener, flags).ok()
+}

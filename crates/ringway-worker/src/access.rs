@@ -1,0 +1,96 @@
+//! What is known of a connection when it is over, on its way to the access log.
+//!
+//! Not a log: records are plain values that go into a bounded queue; who formats and writes them is
+//! another thread. Invariant: a full queue drops the record and counts it; a worker never waits.
+
+use std::net::SocketAddr;
+use std::thread::Thread;
+
+use ringway_balance::BackendIndex;
+use ringway_flow::{Ended, Moment, PerSide};
+use ringway_metrics::{ConnectError, Counter, RefusedReason};
+use ringway_uring::TcpInfo;
+
+/// One connection, over or refused.
+#[derive(Clone, Debug)]
+pub struct AccessRecord {
+    /// The worker that had it.
+    pub worker: u16,
+    /// Index of the listener.
+    pub listener: u16,
+    /// Index of the pool, unless it was refused before one was chosen.
+    pub pool: Option<u16>,
+    /// The client's address; `None` for a Unix socket.
+    pub client: Option<SocketAddr>,
+    /// When it was accepted, on the workers' clock.
+    pub accepted: Moment,
+    /// When it was over.
+    pub ended: Moment,
+    /// The backends tried, in order, each with its outcome.
+    pub attempts: Vec<(BackendIndex, AttemptOutcome)>,
+    /// Microseconds from accept until the backend was connected.
+    pub connected_us: Option<u64>,
+    /// Microseconds from accept until the backend's first byte.
+    pub first_byte_us: Option<u64>,
+    /// Payload bytes received from each side.
+    pub received_bytes: PerSide<u64>,
+    /// Payload bytes sent to each side.
+    pub sent_bytes: PerSide<u64>,
+    /// What the kernel knew of each socket when it was closed.
+    pub tcp_info: PerSide<Option<TcpInfo>>,
+    /// How it ended.
+    pub conclusion: Conclusion,
+}
+
+/// How one attempt to connect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// Still in flight when the connection ended.
+    Pending,
+    /// Established.
+    Connected,
+    /// Failed.
+    Failed(ConnectError),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conclusion {
+    /// It was relayed, or was meant to be.
+    Closed(Ended),
+    /// It was turned away.
+    Refused(RefusedReason),
+}
+
+/// A worker's end of the queue to the access log.
+#[derive(Debug)]
+pub struct AccessQueue {
+    producer: rtrb::Producer<AccessRecord>,
+    writer: Thread,
+    has_news: bool,
+}
+
+impl AccessQueue {
+    /// `writer` is unparked after records were queued.
+    pub fn new(producer: rtrb::Producer<AccessRecord>, writer: Thread) -> AccessQueue {
+        AccessQueue {
+            producer,
+            writer,
+            has_news: false,
+        }
+    }
+
+    pub(crate) fn push(&mut self, record: AccessRecord, dropped: &Counter) {
+        match self.producer.push(record) {
+            Ok(()) => self.has_news = true,
+            Err(rtrb::PushError::Full(_)) => dropped.increment(),
+        }
+    }
+
+    /// Tells the writer about what was queued in this turn.
+    pub(crate) fn flush(&mut self) {
+        if std::mem::take(&mut self.has_news) {
+            self.writer.unpark();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! From a completion of the ring to an input of a flow: one match, no decisions.
+
+use ringway_flow::{Backlog, Chunk, Fault, Input, Rearm, Side};
+use ringway_metrics::{ConnectError, Peer};
+use ringway_uring::{Completion, CompletionKind, Errno};
+
+use crate::access::AttemptOutcome;
+use crate::tag::Tag;
+use crate::worker::Worker;
+
+impl Worker {
+    pub(crate) fn dispatch(&mut self, completion: Completion) {
+        let Completion { token, kind, more } = completion;
+        match (Tag::from_raw(token.tag), kind) {
+            (Some(Tag::Accept), CompletionKind::Accepted(result)) => {
+                self.on_accepted(token.slot, result, more);
+            }
+            (Some(Tag::Mailbox), _) => self.on_mailbox(more),
+            (Some(tag), kind) if self.slots.is_current(token.slot, token.generation) => {
+                if let Some(input) = self.translate(token.slot, tag, kind, more) {
+                    self.feed(token.slot, input);
+                }
+            }
+            (_, kind) => self.drop_stale(kind),
+        }
+    }
+
+    fn on_mailbox(&mut self, more: bool) {
+        if !more {
+            self.arm_mailbox();
+        }
+        self.read_mailbox();
+    }
+
+    /// A completion of a flow that is gone cannot be: slots are freed after their last one. If it
+    /// happens all the same, what it carries is given back and it is counted.
+    fn drop_stale(&mut self, kind: CompletionKind) {
+        self.blocks.worker.stale_completions.increment();
+        match kind {
+            CompletionKind::Received {
+                buffer: Some(buffer),
+                ..
+            }
+            | CompletionKind::Sent { buffer, .. } => self.ring.recycle(buffer),
+            CompletionKind::Accepted(_)
+            | CompletionKind::Received { buffer: None, .. }
+            | CompletionKind::Connected(_)
+            | CompletionKind::Polled(_)
+            | CompletionKind::Spliced(_) => {}
+        }
+    }
+
+    fn translate(
+        &mut self,
+        slot: u32,
+        tag: Tag,
+        kind: CompletionKind,
+        more: bool,
+    ) -> Option<Input> {
+        match (tag, kind) {
+            (
+                Tag::Receive(from),
+                CompletionKind::Received {
+                    result,
+                    buffer,
+                    nonempty,
+                },
+            ) => {
+                let Some(buffer) = buffer else {
+                    return Some(self.without_bytes(slot, from, result));
+                };
+                let len = result.unwrap_or(0);
+                let route = &self.blocks.routes[usize::from(self.slots.get(slot).route)];
+                route.received_bytes[peer(from)].add(u64::from(len));
+                Some(Input::Received {
+                    from,
+                    chunk: Chunk {
+                        buffer: buffer.index() as u16,
+                        len,
+                    },
+                    backlog: if nonempty {
+                        Backlog::Waiting
+                    } else {
+                        Backlog::Empty
+                    },
+                    rearm: if more { Rearm::Armed } else { Rearm::Needed },
+                })
+            }
+            (Tag::Send(from), CompletionKind::Sent { result, .. }) => {
+                let result = result.map_err(fault);
+                self.count_sent(
+                    slot,
+                    from,
+                    result.unwrap_or(0),
+                    ringway_metrics::Engine::Copy,
+                );
+                Some(Input::Sent { from, result })
+            }
+            (Tag::Connect, CompletionKind::Connected(result)) => {
+                self.note_attempt(slot, result);
+                Some(Input::Connected(result.map_err(fault)))
+            }
+            (Tag::PollIn(from), CompletionKind::Polled(_)) => Some(Input::Readable { from }),
+            (Tag::PollOut(from), CompletionKind::Polled(_)) => Some(Input::Writable { from }),
+            (Tag::SpliceIn(from), CompletionKind::Spliced(result)) => {
+                let result = result.map_err(fault);
+                self.count_spliced_in(slot, from, result);
+                Some(Input::SplicedIn { from, result })
+            }
+            (Tag::SpliceOut(from), CompletionKind::Spliced(result)) => {
+                let result = result.map_err(fault);
+                let engine = ringway_metrics::Engine::UringSplice;
+                self.count_sent(slot, from, result.unwrap_or(0), engine);
+                Some(Input::SplicedOut { from, result })
+            }
+            (_, kind) => {
+                self.drop_stale(kind);
+                None
+            }
+        }
+    }
+
+    fn without_bytes(&mut self, slot: u32, from: Side, result: Result<u32, Errno>) -> Input {
+        match result {
+            Ok(_) => Input::EndOfStream { from },
+            Err(errno) if errno.is_no_buffers() => {
+                self.blocks.worker.ring.buffers_exhausted.increment();
+                self.starved
+                    .push_back((slot, self.slots.generation(slot), from));
+                Input::Starved { from }
+            }
+            Err(errno) => Input::ReceiveFailed {
+                from,
+                fault: fault(errno),
+            },
+        }
+    }
+
+    /// Notes how an attempt to connect ended, where it is counted and where it is logged.
+    fn note_attempt(&mut self, slot: u32, result: Result<(), Errno>) {
+        let outcome = match result {
+            Ok(()) => AttemptOutcome::Connected,
+            // Only a deadline cancels a connect whose flow goes on.
+            Err(errno) if errno.is_cancelled() => AttemptOutcome::Failed(ConnectError::Timeout),
+            Err(errno) => AttemptOutcome::Failed(ConnectError::from_errno(errno.0)),
+        };
+        self.note_outcome(slot, outcome);
+    }
+}
+
+pub(crate) fn peer(side: Side) -> Peer {
+    match side {
+        Side::Front => Peer::Client,
+        Side::Back => Peer::Backend,
+    }
+}
+
+/// What an error number means to a flow.
+pub(crate) fn fault(errno: Errno) -> Fault {
+    if errno.is_would_block() {
+        Fault::WouldBlock
+    } else if errno.is_cancelled() {
+        Fault::Cancelled
+    } else if errno.is_reset() {
+        Fault::Reset
+    } else {
+        Fault::Other
+    }
+}

@@ -1,0 +1,281 @@
+//! From an output of a flow to an operation of the ring or a direct call: one match, no decisions
+//! about connections. What is known at once is returned and fed back.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use ringway_balance::{BackendIndex, NoBackend, Pick, PickMode, stable_hash};
+use ringway_flow::{Fault, Input, Output, Residue, Side};
+use ringway_metrics::{ConnectError, Engine, RefusedReason, Stage};
+use ringway_uring::{
+    BufferId, Errno, Interest, Operation, connect_socket, shutdown_write, splice_in, splice_out,
+    unsent_bytes,
+};
+
+use crate::access::AttemptOutcome;
+use crate::dispatch::{fault, peer};
+use crate::tag::Tag;
+use crate::worker::Worker;
+
+impl Worker {
+    pub(crate) fn carry_out(&mut self, slot: u32, output: Output) -> Option<Input> {
+        let held = self.slots.get(slot);
+        let generation = self.slots.generation(slot);
+        let token = |tag: Tag| tag.of(slot, generation);
+        let ring = &mut self.ring;
+        match output {
+            Output::Receive { from, budget } => {
+                ring.receive(held.socket(from), token(Tag::Receive(from)), budget);
+            }
+            Output::Send {
+                from,
+                buffer,
+                start,
+                len,
+            } => {
+                let to = held.socket(from.other());
+                let buffer = BufferId::from_index(buffer);
+                ring.send(to, token(Tag::Send(from)), buffer, start, len);
+            }
+            Output::Recycle { buffer } => ring.recycle(BufferId::from_index(buffer)),
+            Output::CancelReceive { from } => {
+                ring.cancel(token(Tag::Receive(from)), Operation::Receive);
+            }
+            Output::PollReadable { from } => {
+                ring.poll(
+                    held.socket(from),
+                    token(Tag::PollIn(from)),
+                    Interest::Readable,
+                );
+            }
+            Output::PollWritable { from } => {
+                let to = held.socket(from.other());
+                ring.poll(to, token(Tag::PollOut(from)), Interest::Writable);
+            }
+            Output::SpliceIn { from, len } => return Some(self.splice_in(slot, from, len)),
+            Output::SpliceOut { from, len } => return Some(self.splice_out(slot, from, len)),
+            Output::RingSpliceIn { from, len } => {
+                let (source, pipe) = (held.socket(from), held.pipe(from).write_end());
+                let token = token(Tag::SpliceIn(from));
+                ring.poll_then_splice(source, Interest::Readable, source, pipe, len, token);
+            }
+            Output::RingSpliceOut { from, len } => {
+                let (target, pipe) = (held.socket(from.other()), held.pipe(from).read_end());
+                let token = token(Tag::SpliceOut(from));
+                ring.poll_then_splice(target, Interest::Writable, pipe, target, len, token);
+            }
+            Output::TakePipe { from } => return Some(self.take_pipe(slot, from)),
+            Output::GivePipe { from, residue } => self.give_pipe(slot, from, residue),
+            Output::Connect => return self.connect(slot),
+            Output::CancelConnect => ring.cancel(token(Tag::Connect), Operation::Connect),
+            Output::DiscardBack => self.discard_back(slot),
+            Output::MarkConnected => self.mark_connected(slot),
+            Output::MarkFirstByte => self.mark_first_byte(slot),
+            Output::ShutdownWrite { to } => {
+                // It fails on a connection that is gone; its receive tells how.
+                let _ = shutdown_write(held.socket(to));
+            }
+            Output::CheckUnsent { side } => {
+                // Where the kernel cannot tell, waiting would not help.
+                let bytes = unsent_bytes(held.socket(side)).unwrap_or(0);
+                return Some(Input::Unsent { side, bytes });
+            }
+            Output::CancelAll { side } => ring.cancel_all(held.socket(side)),
+            Output::CloseSocket { side, how } => {
+                self.sample_tcp_info(slot, side);
+                if let Some(socket) = self.slots.get_mut(slot).sockets[side].take() {
+                    self.close_socket(socket, how);
+                }
+            }
+            Output::Finished(ended) => self.finish(slot, ended),
+        }
+        None
+    }
+
+    // ── connecting ──────────────────────────────────────────────────────────────────────────────
+
+    fn connect(&mut self, slot: u32) -> Option<Input> {
+        let held = self.slots.get(slot);
+        let route = self.routes[usize::from(held.route)];
+        if held.flow.attempts() > 1 {
+            self.blocks.pools[usize::from(route.pool)]
+                .retries
+                .increment();
+        }
+        let backend = match self.choose(slot, route.pool) {
+            Ok(backend) => backend,
+            Err(_) => {
+                if self.slots.get(slot).flow.attempts() == 1 {
+                    let block = &self.blocks.listeners[usize::from(route.listener)];
+                    block.refused[RefusedReason::NoBackend].increment();
+                }
+                return Some(Input::NoBackend);
+            }
+        };
+        if self.slots.get(slot).flow.attempts() == 1 {
+            let took = self.now.since(self.slots.get(slot).flow.born());
+            let stages = &mut self.histograms.stages[usize::from(self.slots.get(slot).route)];
+            stages[Stage::Pick].record(took.as_micros() as u64);
+        }
+        self.start_attempt(slot, route.pool, backend);
+        let address = &self.pools[usize::from(route.pool)].backends[backend.as_usize()].address;
+        match connect_socket(address) {
+            Ok(socket) => {
+                let token = Tag::Connect.of(slot, self.slots.generation(slot));
+                self.ring
+                    .connect(socket.as_fd(), token, address.as_sock_addr());
+                self.slots.get_mut(slot).sockets.back = Some(socket);
+                None
+            }
+            Err(errno) => {
+                let error = ConnectError::from_errno(errno.0);
+                self.note_outcome(slot, AttemptOutcome::Failed(error));
+                Some(Input::Connected(Err(Fault::Other)))
+            }
+        }
+    }
+
+    /// Chooses a backend and takes its permit, if it has a limit.
+    fn choose(&mut self, slot: u32, pool: u16) -> Result<BackendIndex, NoBackend> {
+        let held = self.slots.get_mut(slot);
+        let pool_index = usize::from(pool);
+        let pool = &mut self.pools[pool_index];
+        let backends = &pool.backends;
+        let is_full = |backend: BackendIndex| {
+            backends[backend.as_usize()]
+                .limit
+                .as_ref()
+                .is_some_and(|limit| limit.is_reached())
+        };
+        loop {
+            match pool
+                .pool
+                .pick(held.key, &mut self.draw, &held.tried, is_full)
+            {
+                Pick::Chosen { backend, mode } => {
+                    held.tried.insert(backend);
+                    let limit = &backends[backend.as_usize()].limit;
+                    // Another worker may have taken the last one between the look and this.
+                    if limit.as_ref().is_none_or(|limit| limit.try_acquire()) {
+                        if mode == PickMode::FailOpen {
+                            self.blocks.pools[pool_index].fail_open.increment();
+                        }
+                        return Ok(backend);
+                    }
+                }
+                Pick::None(reason) => return Err(reason),
+            }
+        }
+    }
+
+    fn start_attempt(&mut self, slot: u32, pool: u16, backend: BackendIndex) {
+        let held = self.slots.get_mut(slot);
+        held.backend = Some(backend);
+        if let Some(record) = &mut held.record {
+            record.attempts.push((backend, AttemptOutcome::Pending));
+        }
+        self.pools[usize::from(pool)].pool.opened(backend);
+        self.blocks.backends[usize::from(pool)][backend.as_usize()]
+            .connections
+            .increment();
+    }
+
+    /// Takes back what [`Worker::start_attempt`] and the choice took.
+    pub(crate) fn release_backend(&mut self, slot: u32) {
+        let held = self.slots.get_mut(slot);
+        let Some(backend) = held.backend.take() else {
+            return;
+        };
+        let pool = usize::from(self.routes[usize::from(held.route)].pool);
+        self.pools[pool].pool.closed(backend);
+        if let Some(limit) = &self.pools[pool].backends[backend.as_usize()].limit {
+            limit.release();
+        }
+        self.blocks.backends[pool][backend.as_usize()]
+            .connections
+            .decrement();
+    }
+
+    fn discard_back(&mut self, slot: u32) {
+        self.release_backend(slot);
+        if let Some(socket) = self.slots.get_mut(slot).sockets.back.take() {
+            self.ring.close(socket);
+        }
+    }
+
+    // ── splice ──────────────────────────────────────────────────────────────────────────────────
+
+    fn splice_in(&mut self, slot: u32, from: Side, len: u32) -> Input {
+        let held = self.slots.get(slot);
+        let result = moved(splice_in(held.socket(from), held.pipe(from), len as usize));
+        self.count_spliced_in(slot, from, result);
+        Input::SplicedIn { from, result }
+    }
+
+    fn splice_out(&mut self, slot: u32, from: Side, len: u32) -> Input {
+        let held = self.slots.get(slot);
+        let result = moved(splice_out(
+            held.pipe(from),
+            held.socket(from.other()),
+            len as usize,
+        ));
+        self.count_sent(slot, from, result.unwrap_or(0), Engine::Splice);
+        Input::SplicedOut { from, result }
+    }
+
+    fn take_pipe(&mut self, slot: u32, from: Side) -> Input {
+        let pipe = self.pipes.take();
+        let counters = &self.blocks.worker.pipes;
+        match &pipe {
+            Some(_) => counters.in_use.increment(),
+            None => counters.exhausted.increment(),
+        }
+        counters.idle.set(self.pipes.idle() as i64);
+        let grant = pipe
+            .as_ref()
+            .map(|pipe| u32::try_from(pipe.capacity()).unwrap_or(u32::MAX));
+        self.slots.get_mut(slot).pipes[from] = pipe;
+        Input::Pipe { from, grant }
+    }
+
+    fn give_pipe(&mut self, slot: u32, from: Side, residue: Residue) {
+        let Some(pipe) = self.slots.get_mut(slot).pipes[from].take() else {
+            return;
+        };
+        let residue = match residue {
+            Residue::Empty => ringway_uring::Residue::Empty,
+            Residue::Bytes => ringway_uring::Residue::Bytes,
+        };
+        self.pipes.give_back(pipe, residue);
+        self.blocks.worker.pipes.in_use.decrement();
+        self.blocks.worker.pipes.idle.set(self.pipes.idle() as i64);
+    }
+
+    // ── counting ────────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn count_sent(&mut self, slot: u32, from: Side, bytes: u32, engine: Engine) {
+        let route = &self.blocks.routes[usize::from(self.slots.get(slot).route)];
+        route.sent_bytes[peer(from.other())].add(u64::from(bytes));
+        self.blocks.worker.relayed_bytes[engine].add(u64::from(bytes));
+    }
+
+    pub(crate) fn count_spliced_in(&mut self, slot: u32, from: Side, result: Result<u32, Fault>) {
+        let route = &self.blocks.routes[usize::from(self.slots.get(slot).route)];
+        route.received_bytes[peer(from)].add(u64::from(result.unwrap_or(0)));
+    }
+}
+
+/// The key of a client for algorithms that hash it: its address without the port, so that all its
+/// connections meet at one backend.
+pub(crate) fn source_key(client: SocketAddr) -> u64 {
+    match client.ip().to_canonical() {
+        std::net::IpAddr::V4(ip) => stable_hash(&ip.octets()),
+        std::net::IpAddr::V6(ip) => stable_hash(&ip.octets()),
+    }
+}
+
+fn moved(result: Result<usize, Errno>) -> Result<u32, Fault> {
+    result
+        .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
+        .map_err(fault)
+}

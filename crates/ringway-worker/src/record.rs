@@ -1,0 +1,173 @@
+//! What is written down about a flow: stages, outcomes, the end. Values go to this worker's own
+//! counters and histograms, and to the access log's queue where there is one.
+
+use ringway_balance::Algorithm;
+use ringway_flow::{Ended, Moment, Party, PerSide, Side, Why};
+use ringway_metrics::{CloseReason, RefusedReason, Stage};
+use ringway_uring::tcp_info;
+
+use crate::access::{AccessRecord, AttemptOutcome, Conclusion};
+use crate::dispatch::peer;
+use crate::worker::{Worker, WorkerPool};
+
+/// One closed connection in so many is asked for its TCP_INFO; all of them with an access log.
+const TCP_INFO_EVERY: u32 = 16;
+
+impl WorkerPool {
+    /// Whether the algorithm looks at the client's address.
+    pub(crate) fn needs_key(&self) -> bool {
+        match self.pool.algorithm() {
+            Algorithm::SourceHash | Algorithm::Maglev => true,
+            Algorithm::RoundRobin | Algorithm::LeastConnections | Algorithm::Random => false,
+        }
+    }
+}
+
+impl AccessRecord {
+    /// A record of a connection that was accepted now.
+    pub(crate) fn opened(
+        worker: u16,
+        listener: u16,
+        client: Option<std::net::SocketAddr>,
+        now: Moment,
+    ) -> AccessRecord {
+        AccessRecord {
+            worker,
+            listener,
+            pool: None,
+            client,
+            accepted: now,
+            ended: now,
+            attempts: Vec::new(),
+            connected_us: None,
+            first_byte_us: None,
+            received_bytes: PerSide::default(),
+            sent_bytes: PerSide::default(),
+            tcp_info: PerSide::default(),
+            conclusion: Conclusion::Closed(Ended::by_ringway(Why::Error)),
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn log_access(&mut self, record: AccessRecord) {
+        if let Some(access) = &mut self.access {
+            access.push(record, &self.blocks.worker.access_log_dropped);
+        }
+    }
+
+    pub(crate) fn note_outcome(&mut self, slot: u32, outcome: AttemptOutcome) {
+        let held = self.slots.get_mut(slot);
+        if let Some(record) = &mut held.record
+            && let Some(last) = record.attempts.last_mut()
+        {
+            last.1 = outcome;
+        }
+        let Some(backend) = held.backend else { return };
+        let pool = usize::from(self.routes[usize::from(held.route)].pool);
+        let block = &self.blocks.backends[pool][backend.as_usize()];
+        match outcome {
+            AttemptOutcome::Connected => block.connections_total.increment(),
+            // A flow that closes cancels its own attempt: that is not the backend's failure.
+            AttemptOutcome::Failed(_) if held.flow.is_closing() => {}
+            AttemptOutcome::Failed(error) => block.connect_failures[error].increment(),
+            AttemptOutcome::Pending => {}
+        }
+    }
+
+    pub(crate) fn mark_connected(&mut self, slot: u32) {
+        let held = self.slots.get_mut(slot);
+        held.connected = Some(self.now);
+        let took = self.now.since(held.flow.born()).as_micros() as u64;
+        if let Some(record) = &mut held.record {
+            record.connected_us = Some(took);
+        }
+        self.histograms.stages[usize::from(held.route)][Stage::Connect].record(took);
+    }
+
+    pub(crate) fn mark_first_byte(&mut self, slot: u32) {
+        let held = self.slots.get_mut(slot);
+        if let Some(record) = &mut held.record {
+            record.first_byte_us = Some(self.now.since(held.flow.born()).as_micros() as u64);
+        }
+        let connected = held.connected.unwrap_or_else(|| held.flow.born());
+        let took = self.now.since(connected).as_micros() as u64;
+        self.histograms.stages[usize::from(held.route)][Stage::FirstByte].record(took);
+    }
+
+    /// Asks the kernel about a connection that is about to be closed, for a sample of them.
+    pub(crate) fn sample_tcp_info(&mut self, slot: u32, side: Side) {
+        let held = self.slots.get_mut(slot);
+        if held.record.is_none() && !self.closed_count.is_multiple_of(TCP_INFO_EVERY) {
+            return;
+        }
+        let Some(socket) = &held.sockets[side] else {
+            return;
+        };
+        // A Unix socket has none.
+        let Ok(info) = tcp_info(std::os::fd::AsFd::as_fd(socket)) else {
+            return;
+        };
+        if let Some(record) = &mut held.record {
+            record.tcp_info[side] = Some(info);
+        }
+        let pool = usize::from(self.routes[usize::from(held.route)].pool);
+        self.histograms.round_trips[pool][peer(side)].record(info.rtt.as_micros() as u64);
+        let segments = u64::from(info.retransmitted_segments);
+        self.blocks.pools[pool].retransmitted_segments[peer(side)].add(segments);
+    }
+
+    /// The flow is over: everything it took is given back, and its end is written down.
+    pub(crate) fn finish(&mut self, slot: u32, ended: Ended) {
+        self.release_backend(slot);
+        self.wheel.cancel(slot);
+        let held = self.slots.remove(slot);
+        self.closed_count = self.closed_count.wrapping_add(1);
+        let route = self.routes[usize::from(held.route)];
+        self.acceptor.release(route.listener);
+        self.connections.release();
+        self.blocks.worker.connections.decrement();
+        self.blocks.listeners[usize::from(route.listener)]
+            .connections
+            .decrement();
+        if ended.why != Why::NoBackend {
+            let closed = &self.blocks.routes[usize::from(held.route)].closed;
+            closed[side_label(ended.by)][reason_label(ended.why)].increment();
+        }
+        let total = self.now.since(held.flow.born()).as_micros() as u64;
+        self.histograms.stages[usize::from(held.route)][Stage::Total].record(total);
+        if let Some(mut record) = held.record {
+            record.ended = self.now;
+            for side in Side::BOTH {
+                record.received_bytes[side] = held.flow.received_bytes(side);
+                record.sent_bytes[side] = held.flow.sent_bytes(side);
+            }
+            record.conclusion = match ended.why {
+                Why::NoBackend => Conclusion::Refused(RefusedReason::NoBackend),
+                _ => Conclusion::Closed(ended),
+            };
+            self.log_access(*record);
+        }
+    }
+}
+
+fn side_label(party: Party) -> ringway_metrics::Side {
+    match party {
+        Party::Client => ringway_metrics::Side::Client,
+        Party::Backend => ringway_metrics::Side::Backend,
+        Party::Ringway => ringway_metrics::Side::Ringway,
+    }
+}
+
+fn reason_label(why: Why) -> CloseReason {
+    match why {
+        Why::Fin => CloseReason::Fin,
+        Why::Reset => CloseReason::Reset,
+        Why::Idle | Why::FirstByte => CloseReason::Idle,
+        Why::HalfClose => CloseReason::HalfClose,
+        Why::Lifetime => CloseReason::Lifetime,
+        Why::ConnectFailed | Why::NoBackend => CloseReason::ConnectFailed,
+        Why::Drain | Why::BackendDown => CloseReason::Drain,
+        Why::Error => CloseReason::Error,
+    }
+}

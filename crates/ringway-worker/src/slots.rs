@@ -1,0 +1,101 @@
+//! The flows of a worker by slot number, each with its sockets and what must be given back at its
+//! end. Invariant: a slot is freed once, after its flow finished; its generation then moves on, so
+//! that a token of an earlier flow never reaches a later one.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ringway_balance::{BackendIndex, Tried};
+use ringway_flow::{Flow, Moment, PerSide, Side};
+use ringway_uring::Pipe;
+use slab::Slab;
+
+use crate::access::AccessRecord;
+
+/// Slots a worker may use: the width of a token's slot.
+pub(crate) const SLOTS_MAX: usize = 1 << 24;
+
+/// One flow and what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) flow: Flow,
+    pub(crate) sockets: PerSide<Option<OwnedFd>>,
+    pub(crate) pipes: PerSide<Option<Pipe>>,
+    pub(crate) route: u16,
+    /// The backend being connected or connected to; counted in its pool's load while it is set.
+    pub(crate) backend: Option<BackendIndex>,
+    pub(crate) tried: Tried,
+    pub(crate) connected: Option<Moment>,
+    /// Hash of the client's address, where the pool's algorithm asks for it.
+    pub(crate) key: u64,
+    /// What the access log will say, where there is one.
+    pub(crate) record: Option<Box<AccessRecord>>,
+}
+
+impl Slot {
+    pub(crate) fn socket(&self, side: Side) -> BorrowedFd<'_> {
+        self.sockets[side]
+            .as_ref()
+            .expect("invariant: a flow names only sockets it has")
+            .as_fd()
+    }
+
+    pub(crate) fn pipe(&self, from: Side) -> &Pipe {
+        self.pipes[from]
+            .as_ref()
+            .expect("invariant: a half splices only through its pipe")
+    }
+}
+
+/// All flows of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    slab: Slab<Slot>,
+    generations: Vec<u16>,
+}
+
+impl Slots {
+    pub(crate) fn insert(&mut self, slot: Slot) -> u32 {
+        let index = self.slab.insert(slot);
+        if index >= self.generations.len() {
+            self.generations.resize(index + 1, 0);
+        }
+        u32::try_from(index).expect("invariant: slots are limited to SLOTS_MAX")
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Slot {
+        let index = slot as usize;
+        self.generations[index] = self.generations[index].wrapping_add(1);
+        self.slab.remove(index)
+    }
+
+    pub(crate) fn generation(&self, slot: u32) -> u16 {
+        self.generations[slot as usize]
+    }
+
+    /// Whether a token of this generation speaks of the flow that is in the slot now.
+    pub(crate) fn is_current(&self, slot: u32, generation: u16) -> bool {
+        self.slab.contains(slot as usize) && self.generations[slot as usize] == generation
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> &Slot {
+        &self.slab[slot as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot {
+        &mut self.slab[slot as usize]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// The slots for which `is_wanted` holds, at most `most` of them.
+    pub(crate) fn select(&self, most: usize, is_wanted: impl Fn(&Slot) -> bool) -> Vec<u32> {
+        let wanted = self.slab.iter().filter(|(_, slot)| is_wanted(slot));
+        wanted.map(|(index, _)| index as u32).take(most).collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! What a worker is made from: sockets that are bound already, and values. No names, no files.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringway_balance::{Algorithm, BackendParams, MaglevTable, WhenAllDown};
+use ringway_flow::{CloseHow, FlowParams, QUEUED_BYTES_MAX};
+use ringway_metrics::{Topology, WorkerBlocks};
+use ringway_uring::ConnectAddress;
+
+use crate::access::AccessQueue;
+use crate::limit::Limit;
+
+/// Bytes of a receive buffer. Measured with 64 B and 16 KiB round trips and bulk copies: smaller
+/// ones cost bulk an operation more per byte, larger ones gain nothing once splice takes over.
+const BUFFER_SIZE: u32 = 16 * 1024;
+
+const _: () = assert!(QUEUED_BYTES_MAX.is_multiple_of(BUFFER_SIZE));
+
+/// Bytes of one receive buffer: the `chunk_size` of [`FlowParams::new`].
+pub const fn buffer_size() -> u32 {
+    BUFFER_SIZE
+}
+
+/// Everything one worker needs.
+#[derive(Debug)]
+pub struct WorkerSpec {
+    /// Its number, from 0.
+    pub index: u16,
+    /// The CPU it is pinned to.
+    pub cpu: Option<usize>,
+    /// Zero of the clock all workers share.
+    pub epoch: Instant,
+    /// Seed of its random choices.
+    pub seed: u64,
+    /// Its listeners, in the topology's order.
+    pub listeners: Vec<ListenerSpec>,
+    /// Its routes, in the topology's order.
+    pub routes: Vec<RouteSpec>,
+    /// Its pools, in the topology's order.
+    pub pools: Vec<PoolSpec>,
+    /// Where it counts.
+    pub blocks: WorkerBlocks,
+    /// What the indices mean; only handed on with histograms.
+    pub topology: Arc<Topology>,
+    /// Connections the whole process may hold, derived from its descriptors.
+    pub connections: Arc<Limit>,
+    /// Pipes it may hold.
+    pub pipes_max: usize,
+    /// Bytes it asks for per pipe.
+    pub pipe_size: usize,
+    /// The queue to the access log, if there is one.
+    pub access: Option<AccessQueue>,
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct ListenerSpec {
+    /// This worker's own listening sockets, one per address.
+    pub sockets: Vec<OwnedFd>,
+    /// Index of the route of connections that nothing else routes.
+    pub route: u16,
+    /// `limits.connections`, shared by all workers.
+    pub limit: Option<Arc<Limit>>,
+    /// What a refused connection gets.
+    pub over: CloseHow,
+}
+
+/// One pair of listener and pool.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteSpec {
+    /// Index of the listener.
+    pub listener: u16,
+    /// Index of the pool.
+    pub pool: u16,
+    /// What its flows have in common.
+    pub flow: FlowParams,
+}
+
+/// One pool.
+#[derive(Debug)]
+pub struct PoolSpec {
+    /// How it chooses.
+    pub algorithm: Algorithm,
+    /// What it does when there is nothing to choose from.
+    pub when_all_down: WhenAllDown,
+    /// The table of a Maglev pool, shared by all workers.
+    pub table: Option<Arc<MaglevTable>>,
+    /// What happens to the connections of a backend that goes down.
+    pub when_backend_down: WhenBackendDown,
+    /// Its backends.
+    pub backends: Vec<BackendSpec>,
+}
+
+/// One backend.
+#[derive(Debug)]
+pub struct BackendSpec {
+    /// Where it is.
+    pub address: ConnectAddress,
+    /// Weight, tier, identity.
+    pub params: BackendParams,
+    /// `max_connections`, shared by all workers.
+    pub limit: Option<Arc<Limit>>,
+}
+
+/// What happens to the connections of a backend that goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenBackendDown {
+    /// They stay.
+    Keep,
+    /// They are reset.
+    Close,
+}

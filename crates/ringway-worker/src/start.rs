@@ -1,0 +1,205 @@
+//! Starting a worker's thread and talking to it from others.
+
+use std::io;
+use std::sync::mpsc::{self, Sender, SyncSender};
+use std::thread::JoinHandle;
+
+use ringway_uring::{ReceiveStyle, RingParams, SetupError, Waker};
+
+use crate::mailbox::Message;
+use crate::spec::{WorkerSpec, buffer_size};
+use crate::worker::{Worker, WorkerError};
+
+/// Entries of the submission queue: what one turn stages without an extra enter.
+const SQ_ENTRIES: u32 = 1024;
+/// Entries of the completion queue. More completions than that at once cost time, none is lost.
+const CQ_ENTRIES: u32 = 8192;
+/// Receive buffers the kernel may fill from the start; more are given to it when it runs out.
+const BUFFERS_INITIAL: u16 = 64;
+/// Receive buffers at most: 128 MiB that only blocked receivers can make a worker use.
+const BUFFERS_MAX: u16 = 8192;
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel does not give it a ring.
+    #[error("{source}; {}", source.remedy())]
+    Ring {
+        /// What the kernel refused.
+        #[from]
+        source: SetupError,
+    },
+    /// The thread or its eventfd could not be made.
+    #[error("a worker's thread could not be started: {0}")]
+    Thread(#[source] io::Error),
+    /// `uring_splice` needs its kernel threads bounded.
+    #[error("the ring's kernel threads could not be bounded: {0}")]
+    KernelThreads(#[source] io::Error),
+    /// The process may not run on the CPU the worker was given.
+    #[error(
+        "worker {worker} could not be pinned to CPU {cpu}: it is not among the CPUs of this process"
+    )]
+    Pin {
+        /// The worker.
+        worker: u16,
+        /// The CPU.
+        cpu: usize,
+    },
+    /// The thread ended before it said anything.
+    #[error("worker {0} ended while it started")]
+    Died(u16),
+}
+
+/// The outside of a running worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    index: u16,
+    thread_id: i32,
+    ring_report: String,
+    mailbox: Sender<Message>,
+    waker: Waker,
+    join: JoinHandle<()>,
+}
+
+struct Started {
+    thread_id: i32,
+    ring_report: String,
+}
+
+/// Starts a worker and waits until its ring is set up. `on_end` is called on its thread when it has
+/// ended, by a drain or by an error.
+///
+/// # Errors
+/// [`StartError`]; the sockets of the specification are closed then.
+pub fn start(
+    spec: WorkerSpec,
+    on_end: impl FnOnce(u16, Result<(), WorkerError>) + Send + 'static,
+) -> Result<WorkerHandle, StartError> {
+    let index = spec.index;
+    let waker = Waker::new().map_err(StartError::Thread)?;
+    let (mailbox, messages) = mpsc::channel();
+    let (ready, started) = mpsc::sync_channel(1);
+    let own_waker = waker.clone();
+    let join = std::thread::Builder::new()
+        .name(format!("ringway-wrk-{index}"))
+        .spawn(move || {
+            if let Some(worker) = set_up(spec, messages, own_waker, &ready) {
+                on_end(index, worker.run());
+            }
+        })
+        .map_err(StartError::Thread)?;
+    let Started {
+        thread_id,
+        ring_report,
+    } = started.recv().map_err(|_| StartError::Died(index))??;
+    Ok(WorkerHandle {
+        index,
+        thread_id,
+        ring_report,
+        mailbox,
+        waker,
+        join,
+    })
+}
+
+fn set_up(
+    spec: WorkerSpec,
+    messages: mpsc::Receiver<Message>,
+    waker: Waker,
+    ready: &SyncSender<Result<Started, StartError>>,
+) -> Option<Worker> {
+    let worker = pin(&spec).and_then(|()| Worker::new(spec, &ring_params(), messages, waker));
+    let (worker, answer) = match worker {
+        Ok(worker) => {
+            let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+            let ring_report = worker.ring.report().to_string();
+            (
+                Some(worker),
+                Ok(Started {
+                    thread_id,
+                    ring_report,
+                }),
+            )
+        }
+        Err(error) => (None, Err(error)),
+    };
+    // If nobody waits any more, the worker must not run.
+    ready.send(answer).ok().and(worker)
+}
+
+fn pin(spec: &WorkerSpec) -> Result<(), StartError> {
+    match spec.cpu {
+        Some(cpu) if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) => {
+            Err(StartError::Pin {
+                worker: spec.index,
+                cpu,
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn ring_params() -> RingParams {
+    RingParams {
+        sq_entries: SQ_ENTRIES,
+        cq_entries: CQ_ENTRIES,
+        buffer_size: buffer_size(),
+        buffers_initial: BUFFERS_INITIAL,
+        buffers_max: BUFFERS_MAX,
+        receive_style: ReceiveStyle::Auto,
+    }
+}
+
+impl WorkerHandle {
+    /// Its number.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// The kernel's number of its thread: its directory in /proc/self/task.
+    pub fn thread_id(&self) -> i32 {
+        self.thread_id
+    }
+
+    /// What its ring uses of the kernel, as one line.
+    pub fn ring_report(&self) -> &str {
+        &self.ring_report
+    }
+
+    /// Sends a message and wakes the worker; one that has ended does not mind.
+    pub fn send(&self, message: Message) {
+        if self.mailbox.send(message).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// A way to send messages that can be given to other threads.
+    pub fn mailbox(&self) -> Mailbox {
+        Mailbox {
+            sender: self.mailbox.clone(),
+            waker: self.waker.clone(),
+        }
+    }
+
+    /// Waits until the thread has ended.
+    pub fn join(self) {
+        // A worker that panicked has told so on stderr, and a release build has ended with it.
+        let _ = self.join.join();
+    }
+}
+
+/// A way to send messages to one worker.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    sender: Sender<Message>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    /// Sends a message and wakes the worker; one that has ended does not mind.
+    pub fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            self.waker.wake();
+        }
+    }
+}

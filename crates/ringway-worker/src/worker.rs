@@ -1,0 +1,308 @@
+//! The loop of a worker: one page, and everything a turn does in order.
+//!
+//! It decides nothing about connections; [`ringway_flow::Flow`] does. Invariants: one clock read and
+//! one enter per turn, no allocation, lock or log call per message, and bounded work per turn.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use ringway_balance::{BackendParams, Draw, Pool};
+use ringway_flow::wheel::Wheel;
+use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Side, Turn};
+use ringway_metrics::WorkerHistograms;
+use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
+
+use crate::accept::Acceptor;
+use crate::clock::Clock;
+use crate::drain::Drain;
+use crate::limit::Limit;
+use crate::mailbox::Message;
+use crate::slots::Slots;
+use crate::spec::{BackendSpec, PoolSpec, WhenBackendDown, WorkerSpec};
+use crate::start::StartError;
+use crate::tag::Tag;
+
+/// Completions handled in one turn at most; what is left stays in the ring for the next.
+const COMPLETIONS_PER_TURN: usize = 512;
+/// Deadlines handled in one turn at most.
+const DEADLINES_PER_TURN: usize = 256;
+/// One turn in so many is timed, so that the others read the clock once.
+const TIMED_TURN_EVERY: u32 = 16;
+
+/// Why a worker stopped working. Its process cannot go on without it.
+#[derive(Debug, thiserror::Error)]
+#[error("worker {worker}: {source}")]
+pub struct WorkerError {
+    /// Its number.
+    pub worker: u16,
+    /// What the kernel refused.
+    pub source: EnterError,
+}
+
+/// A pool as this worker has it.
+#[derive(Debug)]
+pub(crate) struct WorkerPool {
+    pub(crate) pool: Pool,
+    pub(crate) backends: Vec<BackendSpec>,
+    pub(crate) when_backend_down: WhenBackendDown,
+}
+
+impl WorkerPool {
+    fn new(spec: PoolSpec, start: u32) -> WorkerPool {
+        let params: Vec<BackendParams> = spec.backends.iter().map(|b| b.params).collect();
+        let pool = match spec.table {
+            Some(table) => Pool::with_table(spec.when_all_down, &params, table),
+            None => Pool::new(spec.algorithm, spec.when_all_down, &params, start),
+        };
+        let when_backend_down = spec.when_backend_down;
+        WorkerPool {
+            pool,
+            backends: spec.backends,
+            when_backend_down,
+        }
+    }
+}
+
+/// A worker on its own thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: u16,
+    pub(crate) clock: Clock,
+    pub(crate) now: Moment,
+    pub(crate) ring: Ring,
+    pub(crate) pipes: PipePool,
+    pub(crate) slots: Slots,
+    pub(crate) chunks: Chunks,
+    pub(crate) wheel: Wheel,
+    pub(crate) outputs: Vec<Output>,
+    /// Halves whose receive found no buffer, in the order in which they get the next ones.
+    pub(crate) starved: VecDeque<(u32, u16, Side)>,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) routes: Vec<crate::spec::RouteSpec>,
+    pub(crate) pools: Vec<WorkerPool>,
+    pub(crate) draw: Draw,
+    pub(crate) drain: Option<Drain>,
+    pub(crate) blocks: ringway_metrics::WorkerBlocks,
+    pub(crate) histograms: WorkerHistograms,
+    pub(crate) connections: Arc<Limit>,
+    pub(crate) access: Option<crate::access::AccessQueue>,
+    pub(crate) closed_count: u32,
+    mailbox: Receiver<Message>,
+    waker: Waker,
+    turns: u32,
+}
+
+impl Worker {
+    /// On the thread that will run it: a ring belongs to the thread that made it.
+    pub(crate) fn new(
+        spec: WorkerSpec,
+        params: &RingParams,
+        mailbox: Receiver<Message>,
+        waker: Waker,
+    ) -> Result<Worker, StartError> {
+        let ring = Ring::new(params)?;
+        if spec
+            .routes
+            .iter()
+            .any(|route| route.flow.relay() == RelayMode::UringSplice)
+        {
+            // Splices of the ring run on kernel threads: two at most, beside this worker.
+            ring.set_iowq_max_workers(2, 2)
+                .map_err(StartError::KernelThreads)?;
+            if let Some(cpu) = spec.cpu {
+                ring.set_iowq_affinity(cpu)
+                    .map_err(StartError::KernelThreads)?;
+            }
+        }
+        let clock = Clock::new(spec.epoch);
+        let now = clock.read();
+        let start = u32::from(spec.index);
+        let pools = spec
+            .pools
+            .into_iter()
+            .map(|pool| WorkerPool::new(pool, start))
+            .collect();
+        Ok(Worker {
+            index: spec.index,
+            clock,
+            now,
+            ring,
+            pipes: PipePool::new(spec.pipes_max, spec.pipe_size),
+            slots: Slots::default(),
+            chunks: Chunks::new(params.buffers_max),
+            wheel: Wheel::new(now, 0),
+            outputs: Vec::with_capacity(64),
+            starved: VecDeque::new(),
+            acceptor: Acceptor::new(spec.listeners),
+            routes: spec.routes,
+            pools,
+            draw: Draw::new(spec.seed),
+            drain: None,
+            blocks: spec.blocks,
+            histograms: WorkerHistograms::new(spec.topology),
+            connections: spec.connections,
+            access: spec.access,
+            closed_count: 0,
+            mailbox,
+            waker,
+            turns: 0,
+        })
+    }
+
+    /// Runs until a drain has ended.
+    pub(crate) fn run(mut self) -> Result<(), WorkerError> {
+        let mut batch: Vec<Completion> = Vec::with_capacity(COMPLETIONS_PER_TURN);
+        self.arm_mailbox();
+        self.resume_accepts();
+        while !self.is_done() {
+            let wait = self.wait(batch.len());
+            let entered = self.ring.submit_and_wait(wait);
+            entered.map_err(|source| WorkerError {
+                worker: self.index,
+                source,
+            })?;
+            self.now = self.clock.read();
+            batch.clear();
+            self.ring.reap(&mut batch, COMPLETIONS_PER_TURN);
+            let reaped = batch.len();
+            for completion in batch.drain(..) {
+                self.dispatch(completion);
+            }
+            self.expire();
+            self.feed_starved();
+            self.resume_accepts();
+            self.advance_drain();
+            self.publish(reaped);
+        }
+        Ok(())
+    }
+
+    fn wait(&self, reaped: usize) -> Wait {
+        let is_behind = reaped == COMPLETIONS_PER_TURN;
+        let deadlines = [
+            self.wheel.next(),
+            self.acceptor.resume_at(),
+            self.drain.as_ref().map(Drain::next),
+        ];
+        let next = deadlines.into_iter().flatten().min();
+        let timeout = if is_behind {
+            Some(Duration::ZERO)
+        } else {
+            next.map(|n| n.since(self.now))
+        };
+        Wait {
+            timeout,
+            min_wait: None,
+        }
+    }
+
+    /// Gives a flow one input and carries out what it asks for, until it asks for nothing more.
+    pub(crate) fn feed(&mut self, slot: u32, input: Input) {
+        self.handle(slot, input);
+        let mut carried_out = 0;
+        while let Some(&output) = self.outputs.get(carried_out) {
+            carried_out += 1;
+            if let Some(answer) = self.carry_out(slot, output) {
+                self.handle(slot, answer);
+            }
+            if let Output::Finished(_) = output {
+                self.outputs.clear();
+                return;
+            }
+        }
+        self.outputs.clear();
+        let held = self.slots.get_mut(slot);
+        let params = &self.routes[usize::from(held.route)].flow;
+        if let Some(due) = held.flow.take_deadline_change(params) {
+            self.wheel.set(slot, due);
+        }
+    }
+
+    fn handle(&mut self, slot: u32, input: Input) {
+        let held = self.slots.get_mut(slot);
+        let mut turn = Turn {
+            now: self.now,
+            params: &self.routes[usize::from(held.route)].flow,
+            chunks: &mut self.chunks,
+            outputs: &mut self.outputs,
+        };
+        held.flow.handle(input, &mut turn);
+    }
+
+    fn expire(&mut self) {
+        for _ in 0..DEADLINES_PER_TURN {
+            let Some(slot) = self.wheel.pop(self.now) else {
+                return;
+            };
+            self.feed(slot, Input::Deadline);
+        }
+    }
+
+    /// Lets starved halves receive again, as many as there are buffers for.
+    fn feed_starved(&mut self) {
+        for _ in 0..self.ring.buffers_free().min(self.starved.len() as u32) {
+            let Some((slot, generation, from)) = self.starved.pop_front() else {
+                return;
+            };
+            if self.slots.is_current(slot, generation) {
+                self.feed(slot, Input::BuffersFree { from });
+            }
+        }
+    }
+
+    pub(crate) fn arm_mailbox(&mut self) {
+        self.ring.poll_multishot(
+            self.waker.as_fd(),
+            Tag::Mailbox.of(0, 0),
+            Interest::Readable,
+        );
+    }
+
+    pub(crate) fn read_mailbox(&mut self) {
+        self.waker.drain();
+        while let Ok(message) = self.mailbox.try_recv() {
+            match message {
+                Message::Verdict {
+                    pool,
+                    backend,
+                    eligibility,
+                } => {
+                    self.on_verdict(pool, backend, eligibility);
+                }
+                Message::Drain { window } => self.start_drain(window),
+                // Whoever asked may have stopped waiting: then nobody misses the answer.
+                Message::Snapshot(reply) => drop(reply.try_send(self.histograms.snapshot())),
+                Message::Ping(reply) => drop(reply.try_send(())),
+            }
+        }
+    }
+
+    fn publish(&mut self, reaped: usize) {
+        let stats = self.ring.stats();
+        let block = &self.blocks.worker;
+        block.ring.enters.store_total(stats.enters);
+        block.ring.submissions.store_total(stats.submissions);
+        block.ring.completions.store_total(stats.completions);
+        block.ring.cq_overflow.store_total(stats.cq_overflows);
+        block
+            .heartbeat_millis
+            .set((self.now.as_micros() / 1000) as i64);
+        if let Some(access) = &mut self.access {
+            access.flush();
+        }
+        self.turns = self.turns.wrapping_add(1);
+        if reaped > 0 && self.turns.is_multiple_of(TIMED_TURN_EVERY) {
+            let took = self.clock.read().since(self.now);
+            self.histograms.loop_time.record(took.as_micros() as u64);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.drain
+            .as_ref()
+            .is_some_and(|drain| drain.is_over(self.now, self.slots.is_empty()))
+    }
+}
