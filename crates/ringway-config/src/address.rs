@@ -76,13 +76,17 @@ pub enum AddressError {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            AddressError::NoPort(text) if text.contains(':') => write!(
+                f,
+                "`{}` has no port: write it in brackets with one, as in \"[::1]:8080\"",
+                quoted(text)
+            ),
             AddressError::NoPort(text) => {
-                let ip = if text.contains(':') && !text.starts_with('[') {
-                    format!("[{text}]")
-                } else {
+                write!(
+                    f,
+                    "`{0}` has no port: write it with one, as in `{0}:8080`",
                     quoted(text)
-                };
-                write!(f, "`{}` has no port: write `{ip}:PORT`", quoted(text))
+                )
             }
             AddressError::NoIp(port) => {
                 write!(
@@ -366,7 +370,8 @@ mod tests {
             ("127.0.0.1:70000", E::BadPort(own("70000"))),
             ("127.0.0.1:", E::BadPort(own(""))),
             ("[::1]:http", E::BadPort(own("http"))),
-            ("fe80::1:x", E::Malformed(own("fe80::1:x"))),
+            ("fe80::1:x", E::NoBrackets(own("fe80::1:x"))),
+            ("fe80::g:1", E::Malformed(own("fe80::g:1"))),
             (
                 "2001:db8:0:0:0:0:0:1:443",
                 E::NoBrackets(own("2001:db8:0:0:0:0:0:1:443")),

@@ -6,10 +6,11 @@ use std::marker::PhantomData;
 
 use serde_json::{Value as Json, json};
 
-use crate::grammar::{Field, Grammar, Lowering, Step};
+use crate::grammar::Grammar;
 use crate::limits::NAME_CHARS_MAX;
 use crate::problem::{Span, quoted};
 use crate::tree::{Node, Value};
+use crate::walk::{Field, Lowering, Step};
 
 /// A word that stands for the lack of a value.
 pub(crate) trait Keyword {
@@ -261,9 +262,7 @@ impl<T: Words> Grammar for T {
         if let Some((_, value)) = T::WORDS.iter().find(|(word, _)| word == text) {
             return Some(*value);
         }
-        let hint = cx
-            .did_you_mean(text, T::WORDS.iter().map(|(word, _)| *word))
-            .unwrap_or_default();
+        let hint = cx.did_you_mean(text, T::WORDS.iter().map(|(word, _)| *word));
         let message = format!("`{}` is not {}{hint}", quoted(text), Self::expected());
         cx.reject(node, message);
         None

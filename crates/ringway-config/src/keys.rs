@@ -7,6 +7,7 @@ use ringway_balance::{Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
 
 use crate::address::{BackendAddress, BindAddress};
+use crate::amounts::{Int, Rate, Seconds, Size, Time};
 use crate::compound::{Auto, List, Named, Off, OneOrMany, Or, OrNull, Same, Words};
 use crate::grammar::Preset::{Absent, Is, Required};
 use crate::grammar::mapping;
@@ -16,9 +17,7 @@ use crate::limits::{
     SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN, USER_TIMEOUT_MS_MAX, WEIGHT_MAX,
 };
 use crate::model::{LogFormat, LogLevel, Over, WhenBackendDown};
-use crate::values::{
-    Anything, FilePath, Int, LocalIp, PoolName, Rate, Seconds, Size, Statuses, Time,
-};
+use crate::values::{Anything, FilePath, LocalIp, PoolName, Statuses};
 use crate::workers::WorkerChoice;
 
 /// A deadline: a millisecond to a year.
@@ -171,7 +170,7 @@ mapping! {
 
 mapping! {
     /// One backend.
-    Backend {
+    Backend ("a mapping such as `{address: \"10.0.0.1:8080\"}`") {
         "address" address: BackendAddress = Required, "IP:PORT, [IPv6]:PORT or unix:/path";
         "weight" weight: Int<1, WEIGHT_MAX> = Is("1"), "its share of new connections";
         "backup" backup: bool = Is("false"), "used only while no other backend is up";
@@ -182,7 +181,7 @@ mapping! {
 
 mapping! {
     /// Active checks of a pool.
-    HealthCheck {
+    HealthCheck ("a mapping such as `{type: tcp, interval: 2s}`") {
         "type" kind: CheckType = Is("tcp"), "tcp, http or exchange";
         "interval" interval: Time<PROBE_INTERVAL_MS_MIN, PROBE_MS_MAX> = Is("2s"),
             "from one check of a backend to its next";

@@ -1,7 +1,7 @@
 //! YAML to a checked model, with every error located.
 //!
 //! A text becomes a tree that knows its places (`tree`), the tree becomes typed values by the lists
-//! of keys (`keys`, read by `grammar`), and these become the [`Config`] by the rules between keys
+//! of keys (`keys`, declared by `grammar`, read by `walk`), and these become the [`Config`] by the rules between keys
 //! (`lower`). Every step goes on after an error, so that one run shows all of them. What this
 //! version has no code for is refused by name (`unsupported`); nothing is accepted and ignored.
 //!
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod amounts;
 mod compound;
 mod grammar;
 mod keys;
@@ -26,6 +27,7 @@ mod summary;
 mod tree;
 mod unsupported;
 mod values;
+mod walk;
 mod workers;
 
 #[cfg(test)]

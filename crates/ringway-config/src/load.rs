@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::grammar::{Grammar, Lowering};
+use crate::grammar::Grammar;
 use crate::keys::Document;
 use crate::limits::FILE_BYTES_MAX;
 use crate::lower;
@@ -15,6 +15,7 @@ use crate::model::Config;
 use crate::problem::{Collector, Errors, Span};
 use crate::tree;
 use crate::unsupported::{UNSUPPORTED, Unsupported};
+use crate::walk::Lowering;
 
 /// Reads and checks a file.
 ///
@@ -50,11 +51,9 @@ pub(crate) fn parse_with(
         },
     );
     let config = lower_text(text, &mut found, unsupported);
-    let is_sound = found.is_empty();
-    match (config, found.finish()) {
-        (Some(config), None) => Ok(config),
-        (_, Some(errors)) => Err(errors),
-        (None, None) => unreachable!("invariant: no model without a problem, sound: {is_sound}"),
+    match found.finish() {
+        Some(errors) => Err(errors),
+        None => Ok(config.expect("invariant: a model is missing only after a problem was noted")),
     }
 }
 

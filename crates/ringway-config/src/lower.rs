@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
+use crate::amounts::{Int, Seconds, Size, Time};
 use crate::compound::{Entry, List, OneOrMany, OrNull};
-use crate::grammar::Field;
 use crate::keys;
 use crate::model::{
     AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerTimeouts, Log, Pool,
@@ -15,12 +15,15 @@ use crate::model::{
 use crate::pool_rules;
 use crate::problem::{Collector, quoted};
 use crate::suggest::nearest;
-use crate::values::{FilePath, Int, PoolName, Seconds, Size, Time};
+use crate::values::{FilePath, PoolName};
+use crate::walk::Field;
 
 /// The model of `document`; `None` after noting why not.
 pub(crate) fn config(document: &keys::Document, found: &mut Collector<'_>) -> Option<Config> {
     let pools = PoolNames::new(document);
     let mut bound = Bound::default();
+    // First, so that a listener on the endpoint's default address is told where it stands.
+    let admin = admin(document.admin.get(), &mut bound, found);
     let listeners: Option<Vec<Listener>> = document
         .listeners
         .get()
@@ -38,7 +41,6 @@ pub(crate) fn config(document: &keys::Document, found: &mut Collector<'_>) -> Op
         .collect::<Vec<_>>()
         .into_iter()
         .collect();
-    let admin = admin(document.admin.get(), &mut bound, found);
     document.listeners.get()?;
     document.pools.get()?;
     Some(Config {
@@ -134,7 +136,9 @@ impl Bound {
             );
             reject(found, field, message);
         } else {
-            self.0.insert(address.clone(), field.path.clone());
+            let by_default = if field.written { "" } else { ", by default" };
+            self.0
+                .insert(address.clone(), format!("{}{by_default}", field.path));
         }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::address::BackendAddress;
 use crate::compound::List;
-use crate::grammar::Field;
 use crate::keys::{self, CheckType};
 use crate::problem::{Collector, quoted};
 use crate::values::Statuses;
+use crate::walk::Field;
 
 /// The backends of a pool, as far as they could be read.
 pub(crate) fn backends(pool: Option<&keys::Pool>) -> &[Field<keys::Backend>] {
@@ -61,16 +61,17 @@ fn check_times(check: &keys::HealthCheck, found: &mut Collector<'_>) {
     let (Some(interval), Some(timeout)) = (check.interval.get(), check.timeout.get()) else {
         return;
     };
-    if timeout.0 > interval.0 {
-        let (timeout, interval) = (timeout.0, interval.0);
+    if timeout.0 <= interval.0 {
+        return;
+    }
+    let (timeout, interval) = (timeout.0, interval.0);
+    if check.timeout.written {
         let message =
             format!("a timeout of {timeout:?} is longer than the interval of {interval:?}");
-        let field_at_fault = if check.timeout.written {
-            (check.timeout.span, &check.timeout.path)
-        } else {
-            (check.interval.span, &check.interval.path)
-        };
-        found.push(field_at_fault.0, field_at_fault.1, message);
+        reject(found, &check.timeout, message);
+    } else {
+        let message = format!("the default timeout of {timeout:?} is longer: write `timeout` too");
+        reject(found, &check.interval, message);
     }
 }
 

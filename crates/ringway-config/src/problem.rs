@@ -185,10 +185,6 @@ impl<'t> Collector<'t> {
             .unwrap_or("")
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.problems.is_empty()
-    }
-
     /// The problems in the order of the file; `None` when there are none.
     pub(crate) fn finish(mut self) -> Option<Errors> {
         self.problems

@@ -6,12 +6,13 @@ use std::num::NonZeroU16;
 
 use serde_json::{Value as Json, json};
 
+use crate::amounts::Int;
 use crate::compound::List;
-use crate::grammar::{Grammar, Lowering};
+use crate::grammar::Grammar;
 use crate::limits::WORKERS_MAX;
 use crate::model::Workers;
 use crate::tree::{Node, Value};
-use crate::values::Int;
+use crate::walk::Lowering;
 
 /// The value of `workers`.
 #[derive(Debug, Clone, PartialEq)]

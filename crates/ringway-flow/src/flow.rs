@@ -359,15 +359,12 @@ impl Flow {
 
     /// Draws the conclusions that concern both directions.
     fn settle(&mut self, turn: &mut Turn<'_>) {
-        match self.phase {
-            Phase::Relaying => {
-                let stages = (self.halves.front.stage, self.halves.back.stage);
-                if stages != (Stage::Flowing, Stage::Flowing) {
-                    self.settle_ends(turn);
-                }
-            }
-            Phase::Closing { how, ended } => self.finish_when_joined(how, ended, turn),
-            Phase::Connecting | Phase::Resetting { .. } | Phase::Finished => {}
+        let stages = (self.halves.front.stage, self.halves.back.stage);
+        if self.phase == Phase::Relaying && stages != (Stage::Flowing, Stage::Flowing) {
+            self.settle_ends(turn);
+        }
+        if let Phase::Closing { how, ended } = self.phase {
+            self.finish_when_joined(how, ended, turn);
         }
     }
 

@@ -394,6 +394,7 @@ impl Half {
 
     /// The pipe is empty. Without a ring splice waiting on it, a quiet direction holds none.
     fn await_bytes(&mut self, turn: &mut Turn<'_>) {
+        self.rounds = 0;
         match turn.params.relay {
             RelayMode::UringSplice => self.splice_in(turn),
             RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
@@ -433,7 +434,6 @@ impl Half {
     pub(crate) fn on_readable(&mut self, turn: &mut Turn<'_>) {
         self.in_flight.end(InFlight::POLL_IN);
         if self.stage == Stage::Flowing {
-            self.rounds = 0;
             self.splice_in(turn);
         }
     }

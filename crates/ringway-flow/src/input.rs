@@ -103,7 +103,7 @@ pub enum Input {
         /// Bytes; 0 also when the kernel cannot tell.
         bytes: u32,
     },
-    /// The moment of [`crate::Flow::deadline`] has come.
+    /// The moment of [`crate::Flow::take_deadline_change`] has come.
     Deadline,
     /// Ringway wants the flow gone now.
     Close(Why),

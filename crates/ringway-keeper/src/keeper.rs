@@ -46,7 +46,7 @@ pub(crate) async fn run(inbox: Inbox, sink: Arc<dyn VerdictSink>, seed: u64, sta
         sink,
     };
     poll_fn(|cx| {
-        // Before unwinding can drop an operation where the runtime would panic a second time.
+        // Ends the process before unwinding drops operations one by one.
         let _guard = AbortOnPanic;
         keeper.poll_turns(cx)
     })

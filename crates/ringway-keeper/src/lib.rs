@@ -12,8 +12,7 @@
 //!
 //! Rules this crate keeps because of monoio 0.2.4, which is a fine runtime for it within them: no accept
 //! (a cancelled one leaks the connection), no task that wakes itself (it starves completions), nothing finer
-//! than its timers of 1 ms, no operation outlives the runtime (dropping one outside panics), no handle of a
-//! task crosses threads.
+//! than its timers of 1 ms, no operation outlives the runtime, no handle of a task crosses threads.
 #![forbid(unsafe_code)]
 
 mod keeper;

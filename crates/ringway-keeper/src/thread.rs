@@ -1,13 +1,13 @@
 //! The keeper's thread: started pinned, with its ring; stopped by joining.
 //!
 //! Invariant: when [`spawn`] has returned a handle the ring exists, and when [`KeeperHandle::stop`] has
-//! returned neither thread nor ring nor socket of the keeper is left.
+//! returned neither thread nor descriptor of the keeper is left.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use core_affinity::CoreId;
 use monoio::time::TimeDriver;
@@ -167,15 +167,6 @@ pub(crate) fn build_runtime() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> 
         .build()
 }
 
-/// Lets the ring finish what was dropped: a cancelled wait holds its descriptor until the next entry into the
-/// kernel has brought its completion, only then the close is queued, and the entry after that performs it.
-/// Each round enters at least once; two would do.
-pub(crate) async fn settle() {
-    for _ in 0..4 {
-        monoio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 fn run_thread<F: Future<Output = ()>>(
     cpu: Option<usize>,
     mailbox: Arc<Mailbox>,
@@ -201,8 +192,9 @@ fn run_thread<F: Future<Output = ()>>(
                 let _ = report.send(Err(SpawnError::Eventfd(error)));
             }
         }
-        settle().await;
     });
+    // Waits that the keeper gave up last are cancelled but not reaped. Dropping the runtime submits their
+    // cancellation, ends the ring and closes their descriptors itself.
 }
 
 fn pin(cpu: Option<usize>) -> Result<(), SpawnError> {

@@ -260,7 +260,7 @@ labels! {
 /// One `C` for each value of the label `L`, indexed by it: `refused[RefusedReason::Rate]`.
 ///
 /// `N` is `L::COUNT`, which the compiler checks where a table is made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ByLabel<L, C, const N: usize> {
     cells: [C; N],
     label: PhantomData<fn(L)>,

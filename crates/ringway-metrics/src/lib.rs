@@ -1,8 +1,8 @@
 //! What Ringway counts and how it is exposed: counters, histograms and their text exposition.
 //!
 //! The path of a number: a worker adds to its own [`block`]s and [`WorkerHistograms`]; at a scrape
-//! the control thread reads the blocks where they are, receives a snapshot of the histograms from
-//! each worker, and [`render()`]s both with the names of a [`Topology`] into the text of [`text`].
+//! the control thread reads the blocks where they are, receives a clone of the histograms from each
+//! worker, and [`render()`]s both with the names of a [`Topology`] into the text of [`text`].
 //! [`declare`] lists every family once; nothing else may appear in the output.
 //!
 //! It is not a registry: there is no global state, no lock, no I/O and no clock here. Who may write

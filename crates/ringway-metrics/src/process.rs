@@ -169,7 +169,8 @@ Max locked memory         8388608              8388608              bytes
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "(?s).{0,60}", digits in "[0-9 )]{0,200}", ticks: u64) {
-            for odd in [text.clone(), format!(") {digits}"), format!("btime {digits}"), text + &digits] {
+            let after = |key| format!("{key}{digits}");
+            for odd in [after(") "), after("btime "), after("VmRSS:"), text + &digits] {
                 let files = ProcFiles {
                     stat: &odd,
                     status: &odd,

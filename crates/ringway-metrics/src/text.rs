@@ -2,10 +2,9 @@
 //!
 //! An [`Exposition`] takes families in turn and their samples with label values in the declared
 //! order, and gives the text. It knows how to write, not what: values come from
-//! [`render`](crate::render()).
-//! Numbers are integers or exact decimals made from integers, so that none can be NaN or lose
-//! digits. Sources: prometheus.io/docs/instrumenting/exposition_formats, and the OpenMetrics 1.0
-//! specification.
+//! [`render`](crate::render()). Numbers are integers or exact decimals made from integers, so that
+//! none can be NaN or lose digits. Sources: prometheus.io/docs/instrumenting/exposition_formats and
+//! the OpenMetrics 1.0 specification.
 //!
 //! **Invariant:** a family is written once, all its samples together, and no series twice (checked
 //! in debug builds).

@@ -1,7 +1,7 @@
 //! Anonymous memory from mmap(2), page-aligned and unmapped on drop.
 //!
-//! Not an allocator: one mapping, one owner, one size. Pages are touched lazily, so address space is reserved for the
-//! most a ring may need while memory is used only for what it has needed.
+//! Not an allocator: one mapping, one owner, one size. Pages are touched lazily, so address space
+//! is reserved for the most a ring may need while memory is used only for what it has needed.
 
 use std::io;
 use std::ptr::NonNull;
@@ -19,7 +19,8 @@ impl Mapping {
     pub(crate) fn new(len: usize) -> io::Result<Mapping> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing
+        // memory.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -48,8 +49,9 @@ impl Mapping {
     /// Neither the kernel nor a `&mut` may write to the range while the slice lives.
     pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
         let start = self.at(offset, len);
-        // SAFETY: `at` checked that the range lies in the mapping, which lives as long as `self` and is initialised
-        // (anonymous pages read as zero); the caller promises that nobody writes meanwhile.
+        // SAFETY: `at` checked that the range lies in the mapping, which lives as long as `self`
+        // and is initialised (anonymous pages read as zero); the caller promises that nobody writes
+        // meanwhile.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
@@ -79,8 +81,9 @@ impl Drop for Mapping {
         if self.keep {
             return;
         }
-        // SAFETY: base and len are those of the mapping made in `new`; the owner dropped every slice (they borrow it),
-        // and made sure that the kernel no longer uses it, or called `leak`.
+        // SAFETY: base and len are those of the mapping made in `new`; the owner dropped every
+        // slice (they borrow it), and made sure that the kernel no longer uses it, or called
+        // `leak`.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }

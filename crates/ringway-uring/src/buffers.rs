@@ -1,11 +1,14 @@
-//! The receive buffers of one ring: one arena, a window of it lent to the kernel, and who owns each buffer.
+//! The receive buffers of one ring: one arena, a window of it lent to the kernel, and who owns each
+//! buffer.
 //!
-//! It is not a general pool: all buffers have one size, belong to one ring and one thread. Only a window of buffers is
-//! published to the kernel; the rest lies on a stack, the most recently used on top, so that a quiet ring keeps touching
-//! the same few pages. The window doubles when the kernel runs dry and never shrinks.
+//! It is not a general pool: all buffers have one size, belong to one ring and one thread. Only a
+//! window of buffers is published to the kernel; the rest lies on a stack, the most recently used
+//! on top, so that a quiet ring keeps touching the same few pages. The window doubles when the
+//! kernel runs dry and never shrinks.
 //!
-//! Invariant: every buffer is in exactly one state, and only `Held` memory can be borrowed by the caller for writing.
-//! Breaking the order of use is a bug of this program, never of a peer, and panics.
+//! Invariant: every buffer is in exactly one state, and only `Held` memory can be borrowed by the
+//! caller for writing. Breaking the order of use is a bug of this program, never of a peer, and
+//! panics.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -83,7 +86,8 @@ impl Buffers {
             "checked by RingParams"
         );
         let entries = most.next_power_of_two();
-        // An eighth stays for the caller's own bytes, or a grown window would leave nothing to write headers into.
+        // An eighth stays for the caller's own bytes, or a grown window would leave nothing to
+        // write headers into.
         let window_most = most - most / 8;
         let mut buffers = Buffers {
             arena: Mapping::new(usize::from(most) * size as usize)?,
@@ -126,9 +130,9 @@ impl Buffers {
             .at(index * size_of::<Entry>(), size_of::<Entry>())
             .cast();
         let fields = (address, self.size, id);
-        // The `reserved` field is left alone: in entry 0 it is the tail.
-        // SAFETY: `at` checked the range, the mapping is page-aligned, and the kernel does not read entries at or
-        // behind the tail, which at most `mask + 1` buffers can never lap.
+        // The `reserved` field is left alone: in entry 0 it is the tail. SAFETY: `at` checked the
+        // range, the mapping is page-aligned, and the kernel does not read entries at or behind the
+        // tail, which at most `mask + 1` buffers can never lap.
         unsafe { (*entry).address = fields.0 };
         // SAFETY: as above.
         unsafe { (*entry).len = fields.1 };
@@ -149,8 +153,8 @@ impl Buffers {
             .ring
             .at(std::mem::offset_of!(Entry, reserved), size_of::<u16>())
             .cast();
-        // SAFETY: the tail is the aligned u16 at a fixed offset of the mapping; it is only ever accessed atomically,
-        // here and by the kernel.
+        // SAFETY: the tail is the aligned u16 at a fixed offset of the mapping; it is only ever
+        // accessed atomically, here and by the kernel.
         let tail = unsafe { AtomicU16::from_ptr(tail) };
         tail.store(self.tail, Ordering::Release);
         self.tail_visible = self.tail;
@@ -215,7 +219,8 @@ impl Buffers {
             State::Free | State::Kernel => panic!("buffer {} was read while not held", buffer.0),
         }
         let offset = self.offset(buffer.0) + start as usize;
-        // SAFETY: the kernel writes only to buffers in state Kernel, and a `&mut` slice needs `&mut self`.
+        // SAFETY: the kernel writes only to buffers in state Kernel, and a `&mut` slice needs `&mut
+        // self`.
         unsafe { self.arena.bytes(offset, len as usize) }
     }
 

@@ -1,14 +1,18 @@
 //! What the ring reports, in the caller's terms.
 //!
-//! Not a queue: completions are copied out of the kernel's ring by [`Ring::reap`](crate::Ring::reap) and own what they
-//! carry. Dropping a completion with an accepted descriptor closes it; a buffer in a completion must be recycled.
+//! Not a queue: completions are copied out of the kernel's ring by
+//! [`Ring::reap`](crate::Ring::reap) and own what they carry. Dropping a completion with an
+//! accepted descriptor closes it; a buffer in a completion must be recycled.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 
-use crate::buffers::BufferId;
+use io_uring::cqueue;
+
+use crate::buffers::{BufferId, Buffers};
 use crate::errno::Errno;
-use crate::token::Token;
+use crate::ring::RingStats;
+use crate::token::{Kind, Token, UserData};
 
 /// One result of one operation.
 #[derive(Debug)]
@@ -111,5 +115,61 @@ impl fmt::Debug for Readiness {
             .field("hung_up", &self.is_hung_up())
             .field("error", &self.is_error())
             .finish()
+    }
+}
+
+/// Reads one entry of the completion queue; `None` if it is none of the caller's business.
+pub(crate) fn decode(
+    data: UserData,
+    entry: &cqueue::Entry,
+    buffers: &mut Buffers,
+    stats: &mut RingStats,
+) -> Option<CompletionKind> {
+    let result = match entry.result() {
+        error @ ..0 => Err(Errno(-error)),
+        count => Ok(count as u32),
+    };
+    Some(match data.kind {
+        Kind::Accept => CompletionKind::Accepted(result.map(|fd| {
+            // SAFETY: a successful accept made this descriptor for us, and this completion is read
+            // once.
+            unsafe { OwnedFd::from_raw_fd(fd as i32) }
+        })),
+        Kind::Receive => received(result, entry.flags(), buffers),
+        Kind::Send => CompletionKind::Sent {
+            result,
+            buffer: buffers.end_send(data.buffer),
+        },
+        Kind::Connect => CompletionKind::Connected(result.map(drop)),
+        Kind::Poll => CompletionKind::Polled(result.map(Readiness)),
+        Kind::Splice => CompletionKind::Spliced(result),
+        // Success is skipped, so this is the failure that stands for the splice.
+        Kind::SplicePoll => CompletionKind::Spliced(result),
+        Kind::Close => {
+            stats.close_failures += 1;
+            return None;
+        }
+        Kind::Cancel => return None,
+    })
+}
+
+fn received(result: Result<u32, Errno>, flags: u32, buffers: &mut Buffers) -> CompletionKind {
+    let buffer = cqueue::buffer_select(flags).map(|id| buffers.filled(id));
+    let empty = !matches!(result, Ok(1..));
+    if result == Err(Errno(libc::ENOBUFS)) {
+        buffers.grow();
+    }
+    let buffer = match buffer {
+        // Some kernels consume a buffer for an end of stream.
+        Some(buffer) if empty => {
+            buffers.recycle(buffer);
+            None
+        }
+        other => other,
+    };
+    CompletionKind::Received {
+        result,
+        buffer,
+        nonempty: cqueue::sock_nonempty(flags),
     }
 }

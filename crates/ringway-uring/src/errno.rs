@@ -1,6 +1,7 @@
 //! A kernel error number with a name: what a completion or a direct system call failed with.
 //!
-//! It is not `std::io::Error`: it is `Copy`, never allocates, and its name is a stable label for metrics.
+//! It is not `std::io::Error`: it is `Copy`, never allocates, and its name is a stable label for
+//! metrics.
 
 use std::fmt;
 use std::io;
@@ -39,7 +40,8 @@ impl Errno {
         Errno::from_io(&io::Error::last_os_error())
     }
 
-    /// EIO stands in for an error that has no number: the standard library makes such ones for bad arguments only.
+    /// EIO stands in for an error that has no number: the standard library makes such ones for bad
+    /// arguments only.
     pub fn from_io(error: &io::Error) -> Errno {
         Errno(error.raw_os_error().unwrap_or(libc::EIO))
     }

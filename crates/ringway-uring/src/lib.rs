@@ -1,28 +1,32 @@
-//! io_uring, buffers, pipes and sockets under a safe interface: the only crate of Ringway with `unsafe`.
+//! io_uring, buffers, pipes and sockets under a safe interface: the only crate of Ringway with
+//! `unsafe`.
 //!
-//! It is not a runtime: it has no tasks, no timers and no policy. A worker stages typed operations on a [`Ring`],
-//! enters the kernel once per turn, and reaps typed [`Completion`]s.
+//! It is not a runtime: it has no tasks, no timers and no policy. A worker stages typed operations
+//! on a [`Ring`], enters the kernel once per turn, and reaps typed [`Completion`]s.
 //!
 //! Invariants:
 //! * memory the kernel may touch stays mapped until the last completion that names it was reaped;
 //! * every buffer has exactly one owner at a time (free, kernel, held by the caller, being sent);
 //! * no operation allocates.
 //!
-//! The modules in reading order: [`token`](Token) and [`errno`](Errno) name things; `setup` builds the ring; `ring`
-//! stages and reaps; `buffers` owns the memory; `raw` and `sqe` are the system calls and the one patched entry;
-//! `selftest` tries what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring; `probe`
-//! is what `ringway doctor` prints.
+//! The modules in reading order: [`token`](Token) and [`errno`](Errno) name things; `setup` and
+//! `flags` build the ring; `stage` stages its operations, `ring` enters and reaps; `buffers` owns
+//! the memory; `raw` and `sqe` are the system calls and the one patched entry; `selftest` tries
+//! what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring;
+//! `probe` is what `ringway doctor` prints.
 //!
 //! # Order of completions
 //!
-//! Completions are reaped in the order in which the kernel posted them. For one multishot receive that order is the
-//! order of the bytes. Between different operations, also on one socket, there is no order to rely on, with one
-//! exception: a completion without [`more`](Completion::more) is the last one of its operation.
+//! Completions are reaped in the order in which the kernel posted them. For one multishot receive
+//! that order is the order of the bytes. Between different operations, also on one socket, there is
+//! no order to rely on, with one exception: a completion without [`more`](Completion::more) is the
+//! last one of its operation.
 
 mod arena;
 mod buffers;
 mod completion;
 mod errno;
+mod flags;
 mod pipes;
 mod probe;
 mod raw;
@@ -31,6 +35,7 @@ mod selftest;
 mod setup;
 mod socket;
 mod sqe;
+mod stage;
 mod token;
 mod waker;
 

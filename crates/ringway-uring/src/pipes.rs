@@ -1,8 +1,9 @@
 //! Pipes for splice(2), and the two splices through them.
 //!
-//! Pipes are scarce (`fs.pipe-user-pages-soft`: beyond 16384 pages per user the kernel shrinks or refuses new ones) and
-//! cost two system calls, so a worker keeps a bounded pool. Invariant: a pooled pipe is empty; one with bytes of some
-//! connection in it is destroyed, never given to another.
+//! Pipes are scarce (`fs.pipe-user-pages-soft`: beyond 16384 pages per user the kernel shrinks or
+//! refuses new ones) and cost two system calls, so a worker keeps a bounded pool. Invariant: a
+//! pooled pipe is empty; one with bytes of some connection in it is destroyed, never given to
+//! another.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -17,7 +18,8 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// A pipe of `size` bytes if the limits allow that, else of what they allow: see [`Pipe::capacity`].
+    /// A pipe of `size` bytes if the limits allow that, else of what they allow: see
+    /// [`Pipe::capacity`].
     ///
     /// # Errors
     /// As pipe2(2): EMFILE, ENFILE.
@@ -100,8 +102,8 @@ impl PipePool {
         }
     }
 
-    /// An empty pipe, the most recently used one first. `None` at the limit, or if the kernel refused one:
-    /// [`PipePool::failures`].
+    /// An empty pipe, the most recently used one first. `None` at the limit, or if the kernel
+    /// refused one: [`PipePool::failures`].
     pub fn take(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
@@ -144,7 +146,8 @@ impl PipePool {
         self.idle.len()
     }
 
-    /// Pipes alive that the kernel made smaller than asked: `fs.pipe-user-pages-soft` or `fs.pipe-max-size` is reached.
+    /// Pipes alive that the kernel made smaller than asked: `fs.pipe-user-pages-soft` or
+    /// `fs.pipe-max-size` is reached.
     pub fn shrunk(&self) -> usize {
         self.shrunk
     }
@@ -168,12 +171,12 @@ pub fn splice_in(socket: BorrowedFd<'_>, pipe: &Pipe, len: usize) -> Result<usiz
     splice(socket, pipe.write_end(), len)
 }
 
-/// Moves up to `len` bytes from a pipe into a non-blocking socket. SPLICE_F_MORE is never set: it would hold back the
-/// last partial segment for 200 ms.
+/// Moves up to `len` bytes from a pipe into a non-blocking socket. SPLICE_F_MORE is never set: it
+/// would hold back the last partial segment for 200 ms.
 ///
 /// # Errors
-/// EAGAIN: the socket is full, or the pipe is empty. EPIPE: the peer is gone (SIGPIPE is raised too, unless ignored, as
-/// the Rust runtime does). Others as splice(2).
+/// EAGAIN: the socket is full, or the pipe is empty. EPIPE: the peer is gone (SIGPIPE is raised
+/// too, unless ignored, as the Rust runtime does). Others as splice(2).
 pub fn splice_out(pipe: &Pipe, socket: BorrowedFd<'_>, len: usize) -> Result<usize, Errno> {
     splice(pipe.read_end(), socket, len)
 }

@@ -13,10 +13,11 @@ use io_uring::{IoUring, Probe, opcode};
 
 use crate::completion::{Completion, CompletionKind, Interest};
 use crate::errno::Errno;
+use crate::flags::{Flags, refusal};
 use crate::pipes::Pipe;
 use crate::ring::{Ring, Wait};
 use crate::selftest;
-use crate::setup::{Flags, ReceiveStyle, ReceivesBy, RingParams, SetupError, refusal};
+use crate::setup::{ReceiveStyle, ReceivesBy, RingParams, SetupError};
 use crate::token::Token;
 
 const TOKEN: Token = Token {
@@ -262,9 +263,12 @@ fn opcodes(ring: &IoUring) -> Vec<Finding> {
     used.into_iter().chain([splice]).collect()
 }
 
+/// An attempt; why it failed.
+type Trial = fn() -> Result<(), String>;
+
 /// What a bit in a table cannot promise, done once on loopback.
 fn trials() -> Vec<Finding> {
-    let required: [(&str, fn() -> Result<(), String>); 4] = [
+    let required: [(&str, Trial); 4] = [
         ("buffer ring", try_buffer_ring),
         ("multishot accept", try_accept),
         ("one-shot poll", try_poll),

@@ -1,9 +1,9 @@
 //! The two io_uring system calls that the `io-uring` crate ties to a borrowed `Submitter`.
 //!
-//! The crate keeps the index of a registered ring descriptor inside a `Submitter` that borrows the ring, and makes a new
-//! one, without it, on each call; a ring that stages and enters in turns cannot keep that borrow. So the enter is done
-//! here, with the index or descriptor as an argument. Not here: memory. What entries point at is promised where they
-//! are staged.
+//! The crate keeps the index of a registered ring descriptor inside a `Submitter` that borrows the
+//! ring, and makes a new one, without it, on each call; a ring that stages and enters in turns
+//! cannot keep that borrow. So the enter is done here, with the index or descriptor as an argument.
+//! Not here: memory. What entries point at is promised where they are staged.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -45,6 +45,13 @@ struct GetEvents {
     timeout: u64,
 }
 
+/// `struct __kernel_timespec`: 64 bits each on every architecture.
+#[repr(C)]
+struct KernelTimespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
 /// `struct io_uring_rsrc_update`.
 #[repr(C)]
 struct Update {
@@ -53,7 +60,8 @@ struct Update {
     data: u64,
 }
 
-/// Submits `to_submit` entries; with `waiting`, also runs deferred work and waits. Returns how many were submitted.
+/// Submits `to_submit` entries; with `waiting`, also runs deferred work and waits. Returns how many
+/// were submitted.
 pub(crate) fn enter(
     ring: RingHandle,
     to_submit: u32,
@@ -70,9 +78,9 @@ pub(crate) fn enter(
     if waiting.no_iowait {
         flags |= ENTER_NO_IOWAIT;
     }
-    let timeout = waiting.timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
+    let timeout = waiting.timeout.map(|timeout| KernelTimespec {
+        seconds: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        nanoseconds: timeout.subsec_nanos().into(),
     });
     let argument = GetEvents {
         sigmask: 0,
@@ -98,8 +106,9 @@ fn call_enter(
     } else {
         0
     };
-    // SAFETY: the argument and the timespec it names live on the caller's stack until the call returns, and the kernel
-    // keeps no pointer to them. Entries that get submitted were checked when they were staged.
+    // SAFETY: the argument and the timespec it names live on the caller's stack until the call
+    // returns, and the kernel keeps no pointer to them. Entries that get submitted were checked
+    // when they were staged.
     let result = unsafe {
         libc::syscall(
             libc::SYS_io_uring_enter,
@@ -141,7 +150,8 @@ pub(crate) fn unregister_ring_fd(fd: RawFd, index: u32) -> Result<(), Errno> {
 
 fn call_register(fd: RawFd, operation: u32, update: &mut Update) -> Result<(), Errno> {
     let argument: *mut Update = update;
-    // SAFETY: the two operations used read and write one `io_uring_rsrc_update` during the call only.
+    // SAFETY: the two operations used read and write one `io_uring_rsrc_update` during the call
+    // only.
     let result = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, operation, argument, 1) };
     if result < 0 {
         Err(Errno::last())

@@ -1,7 +1,8 @@
 //! Tries whether a budgeted multishot receive works: it ends at its limit, its bytes are in order.
 //!
-//! It is not a feature check: older kernels answer EINVAL, and a kernel that accepts the field but clamps wrongly would
-//! break back-pressure silently, so the behaviour itself is tested, over loopback TCP where possible. Once per process.
+//! It is not a feature check: older kernels answer EINVAL, and a kernel that accepts the field but
+//! clamps wrongly would break back-pressure silently, so the behaviour itself is tested, over
+//! loopback TCP where possible. Once per process.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,12 +1,10 @@
-//! Building a ring: what to ask for, what the kernel gave, and why it refused.
+//! What a ring is asked for, what it uses, and the ways in which it is refused.
 //!
-//! Nothing is guessed from a version number: optional flags are tried and dropped, required ones are named when they
-//! are missing, receives are tried on a real connection. A refusal says its cause and its remedy in a line each.
+//! Not here: the asking, which is in `flags`. A refusal says its cause and its remedy in a line
+//! each; the binary prints both and exits with 69.
 
 use std::fmt;
 use std::io;
-
-use io_uring::{IoUring, Parameters};
 
 use crate::buffers::BUFFERS_MOST;
 use crate::errno::Errno;
@@ -51,7 +49,8 @@ pub enum ReceiveStyle {
     OneShot,
 }
 
-/// Which form of receive is in use. The results mean the same; only the number of operations differs.
+/// Which form of receive is in use. The results mean the same; only the number of operations
+/// differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceivesBy {
     /// One operation delivers up to its budget in as many completions as it takes (a limit on
@@ -109,7 +108,7 @@ impl fmt::Display for SetupReport {
 pub enum SetupError {
     /// The sysctl says no to this user.
     #[error(
-        "io_uring is switched off: the sysctl kernel.io_uring_disabled is {level} (io_uring_group {group})"
+        "io_uring is switched off: sysctl kernel.io_uring_disabled={level} io_uring_group={group}"
     )]
     DisabledBySysctl {
         /// 1: only for members of the group and CAP_SYS_ADMIN; 2: for all.
@@ -118,15 +117,15 @@ pub enum SetupError {
         group: i64,
     },
     /// Something other than the sysctl says no.
-    #[error("io_uring_setup was denied ({errno}): a seccomp filter or security module refuses it")]
+    #[error("{step} was denied ({errno}): a seccomp filter or security module refuses it")]
     Denied {
+        /// What was tried.
+        step: &'static str,
         /// EPERM or EACCES.
         errno: Errno,
     },
     /// No such system call.
-    #[error(
-        "io_uring_setup does not exist (ENOSYS): built without CONFIG_IO_URING, or hidden by a seccomp filter"
-    )]
+    #[error("io_uring does not exist (ENOSYS): not in this kernel, or hidden by a seccomp filter")]
     Absent,
     /// Memory, or the right to lock it, is missing.
     #[error("no memory for {what} (ENOMEM)")]
@@ -160,14 +159,14 @@ impl SetupError {
     pub const fn remedy(&self) -> &'static str {
         match self {
             SetupError::DisabledBySysctl { level: 1, .. } => {
-                "add the user to the group of sysctl kernel.io_uring_group, or set kernel.io_uring_disabled=0"
+                "set sysctl kernel.io_uring_disabled=0, or run in the group kernel.io_uring_group"
             }
             SetupError::DisabledBySysctl { .. } => "set sysctl kernel.io_uring_disabled=0",
             SetupError::Denied { .. } => {
-                "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile"
+                "allow io_uring_setup, io_uring_enter, io_uring_register in the seccomp profile"
             }
             SetupError::Absent => {
-                "use a kernel with CONFIG_IO_URING=y, or allow the io_uring system calls in the seccomp profile"
+                "use a kernel with CONFIG_IO_URING=y, or allow io_uring in the seccomp profile"
             }
             SetupError::NoMemory { .. } => {
                 "raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity) or the memory limit of the cgroup"
@@ -184,6 +183,7 @@ impl SetupError {
     fn from_errno(step: &'static str, errno: Errno) -> SetupError {
         match errno.0 {
             libc::ENOMEM => SetupError::NoMemory { what: step },
+            libc::EPERM | libc::EACCES => SetupError::Denied { step, errno },
             _ => SetupError::Other { step, errno },
         }
     }
@@ -193,116 +193,7 @@ impl SetupError {
     }
 }
 
-/// The set-up flags, in the order of their bits.
-const FLAG_NAMES: [(u32, &str); 7] = [
-    (1 << 3, "CQSIZE"),
-    (1 << 4, "CLAMP"),
-    (1 << 7, "SUBMIT_ALL"),
-    (1 << 8, "COOP_TASKRUN"),
-    (1 << 12, "SINGLE_ISSUER"),
-    (1 << 13, "DEFER_TASKRUN"),
-    (1 << 16, "NO_SQARRAY"),
-];
-
-/// Flags a ring may ask for beyond CQSIZE and CLAMP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flags {
-    pub(crate) submit_all: bool,
-    pub(crate) coop_taskrun: bool,
-    pub(crate) single_issuer: bool,
-    pub(crate) defer_taskrun: bool,
-    pub(crate) no_sqarray: bool,
-}
-
-impl Flags {
-    /// Everything wanted; COOP_TASKRUN and NO_SQARRAY can be done without.
-    pub(crate) const FULL: Flags = Flags {
-        submit_all: true,
-        coop_taskrun: true,
-        single_issuer: true,
-        defer_taskrun: true,
-        no_sqarray: true,
-    };
-    pub(crate) const NONE: Flags = Flags {
-        submit_all: false,
-        coop_taskrun: false,
-        single_issuer: false,
-        defer_taskrun: false,
-        no_sqarray: false,
-    };
-
-    fn names(self) -> Vec<&'static str> {
-        let bits = [
-            true,
-            true,
-            self.submit_all,
-            self.coop_taskrun,
-            self.single_issuer,
-            self.defer_taskrun,
-            self.no_sqarray,
-        ];
-        FLAG_NAMES
-            .iter()
-            .zip(bits)
-            .filter(|(_, set)| *set)
-            .map(|((_, name), _)| *name)
-            .collect()
-    }
-
-    /// One set-up system call with exactly these flags.
-    pub(crate) fn try_ring(self, sq_entries: u32, cq_entries: u32) -> Result<IoUring, Errno> {
-        let mut builder = IoUring::builder();
-        builder.setup_cqsize(cq_entries).setup_clamp();
-        if self.submit_all {
-            builder.setup_submit_all();
-        }
-        if self.coop_taskrun {
-            builder.setup_coop_taskrun();
-        }
-        if self.single_issuer {
-            builder.setup_single_issuer();
-        }
-        if self.defer_taskrun {
-            builder.setup_defer_taskrun();
-        }
-        if self.no_sqarray {
-            builder.setup_no_sqarray();
-        }
-        builder
-            .build(sq_entries)
-            .map_err(|error| Errno::from_io(&error))
-    }
-}
-
-/// Tries the full set, then without what is optional.
-pub(crate) fn build(params: &RingParams) -> Result<(IoUring, Vec<&'static str>), SetupError> {
-    check(params)?;
-    let optional = [
-        Flags::FULL,
-        Flags {
-            no_sqarray: false,
-            ..Flags::FULL
-        },
-        Flags {
-            no_sqarray: false,
-            coop_taskrun: false,
-            ..Flags::FULL
-        },
-    ];
-    for flags in optional {
-        match flags.try_ring(params.sq_entries, params.cq_entries) {
-            Ok(ring) => {
-                check_features(ring.params())?;
-                return Ok((ring, flags.names()));
-            }
-            Err(Errno(libc::EINVAL)) => {}
-            Err(errno) => return Err(refusal(errno)),
-        }
-    }
-    Err(missing_flag())
-}
-
-fn check(params: &RingParams) -> Result<(), SetupError> {
+pub(crate) fn check(params: &RingParams) -> Result<(), SetupError> {
     let checks = [
         (params.sq_entries == 0, "sq_entries is 0"),
         (
@@ -326,170 +217,9 @@ fn check(params: &RingParams) -> Result<(), SetupError> {
     }
 }
 
-fn check_features(params: &Parameters) -> Result<(), SetupError> {
-    let features = [
-        (params.is_feature_nodrop(), "IORING_FEAT_NODROP", "5.5"),
-        (
-            params.is_feature_submit_stable(),
-            "IORING_FEAT_SUBMIT_STABLE",
-            "5.5",
-        ),
-        (
-            params.is_feature_fast_poll(),
-            "IORING_FEAT_FAST_POLL",
-            "5.7",
-        ),
-        (params.is_feature_ext_arg(), "IORING_FEAT_EXT_ARG", "5.11"),
-        (
-            params.is_feature_skip_cqe_on_success(),
-            "IORING_FEAT_CQE_SKIP",
-            "5.17",
-        ),
-    ];
-    match features.into_iter().find(|(present, ..)| !present) {
-        Some((_, missing, since)) => Err(SetupError::TooOld { missing, since }),
-        None => Ok(()),
-    }
-}
-
-/// Names the required flag this kernel answers EINVAL to.
-fn missing_flag() -> SetupError {
-    let steps = [
-        (Flags::NONE, "IORING_SETUP_CLAMP", "5.6"),
-        (
-            Flags {
-                submit_all: true,
-                ..Flags::NONE
-            },
-            "IORING_SETUP_SUBMIT_ALL",
-            "5.18",
-        ),
-        (
-            Flags {
-                single_issuer: true,
-                ..Flags::NONE
-            },
-            "IORING_SETUP_SINGLE_ISSUER",
-            "6.0",
-        ),
-    ];
-    for (flags, missing, since) in steps {
-        if flags.try_ring(8, 16).is_err() {
-            return SetupError::TooOld { missing, since };
-        }
-    }
-    SetupError::TooOld {
-        missing: "IORING_SETUP_DEFER_TASKRUN",
-        since: "6.1",
-    }
-}
-
-/// (`kernel.io_uring_disabled`, `kernel.io_uring_group`); `None` where the kernel has no such switch (before 6.6).
-fn sysctl_disabled() -> Option<(u8, i64)> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
-    let level = read("io_uring_disabled")?.trim().parse().ok()?;
-    let group = read("io_uring_group")
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(-1);
-    Some((level, group))
-}
-
-/// Turns the error of io_uring_setup(2) into its cause.
-pub(crate) fn refusal(errno: Errno) -> SetupError {
-    classify(errno, sysctl_disabled())
-}
-
-fn classify(errno: Errno, sysctl: Option<(u8, i64)>) -> SetupError {
-    match (errno.0, sysctl) {
-        (libc::EPERM, Some((level @ 1.., group))) => SetupError::DisabledBySysctl { level, group },
-        (libc::EPERM | libc::EACCES, _) => SetupError::Denied { errno },
-        (libc::ENOSYS, _) => SetupError::Absent,
-        (libc::ENOMEM, _) => SetupError::NoMemory { what: "the ring" },
-        _ => SetupError::Other {
-            step: "io_uring_setup",
-            errno,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_refusal_has_its_cause_and_remedy() {
-        let cases = [
-            (
-                libc::EPERM,
-                Some((2, -1)),
-                SetupError::DisabledBySysctl {
-                    level: 2,
-                    group: -1,
-                },
-            ),
-            (
-                libc::EPERM,
-                Some((1, 990)),
-                SetupError::DisabledBySysctl {
-                    level: 1,
-                    group: 990,
-                },
-            ),
-            (
-                libc::EPERM,
-                Some((0, -1)),
-                SetupError::Denied {
-                    errno: Errno(libc::EPERM),
-                },
-            ),
-            (
-                libc::EPERM,
-                None,
-                SetupError::Denied {
-                    errno: Errno(libc::EPERM),
-                },
-            ),
-            (
-                libc::EACCES,
-                Some((0, -1)),
-                SetupError::Denied {
-                    errno: Errno(libc::EACCES),
-                },
-            ),
-            (libc::ENOSYS, None, SetupError::Absent),
-            (
-                libc::ENOMEM,
-                None,
-                SetupError::NoMemory { what: "the ring" },
-            ),
-            (
-                libc::EMFILE,
-                None,
-                SetupError::Other {
-                    step: "io_uring_setup",
-                    errno: Errno(libc::EMFILE),
-                },
-            ),
-        ];
-        for (errno, sysctl, expected) in cases {
-            let error = classify(Errno(errno), sysctl);
-            assert_eq!(error, expected);
-            assert!(!error.to_string().contains('\n') && !error.remedy().is_empty());
-        }
-        assert!(
-            SetupError::DisabledBySysctl {
-                level: 1,
-                group: 990
-            }
-            .remedy()
-            .contains("group")
-        );
-        let descriptors = SetupError::Other {
-            step: "x",
-            errno: Errno(libc::EMFILE),
-        };
-        assert!(descriptors.remedy().contains("NOFILE"));
-    }
 
     #[test]
     fn senseless_sizes_are_refused_before_the_kernel_is_asked() {
@@ -536,11 +266,7 @@ mod tests {
         let report = SetupReport {
             sq_entries: 8,
             cq_entries: 16,
-            flags: Flags {
-                coop_taskrun: false,
-                ..Flags::FULL
-            }
-            .names(),
+            flags: vec!["CQSIZE", "DEFER_TASKRUN"],
             registered_ring_fd: true,
             min_wait: false,
             no_iowait: true,
@@ -548,8 +274,8 @@ mod tests {
         };
         assert_eq!(
             report.to_string(),
-            "sq 8 cq 16 flags CQSIZE|CLAMP|SUBMIT_ALL|SINGLE_ISSUER|DEFER_TASKRUN|NO_SQARRAY \
-             registered_ring_fd no_iowait receive multishot with budget"
+            "sq 8 cq 16 flags CQSIZE|DEFER_TASKRUN registered_ring_fd no_iowait \
+             receive multishot with budget"
         );
     }
 }

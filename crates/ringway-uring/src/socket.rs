@@ -1,8 +1,8 @@
 //! Sockets as Ringway makes them, and the direct calls on them that a ring has no good form of.
 //!
-//! Options are set on the listener before listen(2): accepted sockets inherit them, so a connection costs no
-//! setsockopt. `shutdown(2)` is called directly because the ring's form always runs on a kernel thread. Every socket
-//! made here is non-blocking and close-on-exec.
+//! Options are set on the listener before listen(2): accepted sockets inherit them, so a connection
+//! costs no setsockopt. `shutdown(2)` is called directly because the ring's form always runs on a
+//! kernel thread. Every socket made here is non-blocking and close-on-exec.
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +36,8 @@ pub struct ListenOptions {
     pub user_timeout: Option<Duration>,
     /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
     pub backlog: u32,
-    /// TCP_DEFER_ACCEPT: accept when the first bytes are there, or after about so long; whole seconds.
+    /// TCP_DEFER_ACCEPT: accept when the first bytes are there, or after about so long; whole
+    /// seconds.
     pub defer_accept: Option<Duration>,
     /// TCP_FASTOPEN: length of the queue of connections that bring bytes in their SYN.
     pub fast_open: Option<u32>,
@@ -155,7 +156,8 @@ pub fn connect_socket(address: &ConnectAddress) -> Result<OwnedFd, Errno> {
     Ok(socket.into())
 }
 
-/// Sends FIN behind what was sent: the peer sees the end of the stream, our reading half stays open.
+/// Sends FIN behind what was sent: the peer sees the end of the stream, our reading half stays
+/// open.
 ///
 /// # Errors
 /// ENOTCONN if the connection is gone already. Others as shutdown(2).
@@ -175,7 +177,8 @@ pub fn arm_reset(fd: BorrowedFd<'_>) -> Result<(), Errno> {
         .map_err(|error| Errno::from_io(&error))
 }
 
-/// Bytes in the send queue that the peer has not acknowledged (for a Unix socket: not read): SIOCOUTQ.
+/// Bytes in the send queue that the peer has not acknowledged (for a Unix socket: not read):
+/// SIOCOUTQ.
 ///
 /// # Errors
 /// As ioctl(2).

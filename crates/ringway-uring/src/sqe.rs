@@ -1,13 +1,15 @@
-//! The one submission entry the `io-uring` crate cannot build: a multishot receive with a limit on its total.
+//! The one submission entry the `io-uring` crate cannot build: a multishot receive with a limit on
+//! its total.
 //!
-//! Nothing else is patched. Since Linux 6.17 the kernel reads `optlen` of a multishot receive as the number of bytes
-//! after which it ends by itself; older kernels answer EINVAL to a value other than 0.
+//! Nothing else is patched. Since Linux 6.17 the kernel reads `optlen` of a multishot receive as
+//! the number of bytes after which it ends by itself; older kernels answer EINVAL to a value other
+//! than 0.
 
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
-/// Offset of `splice_fd_in`/`file_index`/`optlen` in `struct io_uring_sqe`: the u32 after `buf_index` and `personality`
-/// (include/uapi/linux/io_uring.h).
+/// Offset of `splice_fd_in`/`file_index`/`optlen` in `struct io_uring_sqe`: the u32 after
+/// `buf_index` and `personality` (include/uapi/linux/io_uring.h).
 const OPTLEN_OFFSET: usize = 44;
 const _: () = assert!(
     size_of::<Entry>() == 64,

@@ -1,8 +1,9 @@
 //! What a completion is about: the 64 bits of `user_data`.
 //!
-//! It is not a table: everything needed to route a completion is inside the token, so a stale completion is recognised
-//! by its generation without a look-up of the past. Layout, high to low: kind(4), tag(4), generation(16), buffer(16),
-//! slot(24). Kind 0 is never used, so a zeroed entry cannot be mistaken for ours.
+//! It is not a table: everything needed to route a completion is inside the token, so a stale
+//! completion is recognised by its generation without a look-up of the past. Layout, high to low:
+//! kind(4), tag(4), generation(16), buffer(16), slot(24). Kind 0 is never used, so a zeroed entry
+//! cannot be mistaken for ours.
 
 /// Number of values of [`Token::tag`].
 const TAGS: u8 = 1 << 4;

@@ -1,7 +1,8 @@
 //! Waking a worker out of its wait from another thread: an eventfd.
 //!
-//! It carries no message: what there is to say lies in the mailbox next to it. Any number of wakes before a drain are
-//! one wake. The worker polls the descriptor through its ring: [`Ring::poll_multishot`](crate::Ring::poll_multishot).
+//! It carries no message: what there is to say lies in the mailbox next to it. Any number of wakes
+//! before a drain are one wake. The worker polls the descriptor through its ring:
+//! [`Ring::poll_multishot`](crate::Ring::poll_multishot).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -36,8 +37,8 @@ impl Waker {
         let _ = (&*self.counter).write(&1u64.to_ne_bytes());
     }
 
-    /// Takes all wakes so far; whether there were any. To be called before looking into the mailbox: a message that
-    /// arrives in between is then seen at once, or wakes again.
+    /// Takes all wakes so far; whether there were any. To be called before looking into the
+    /// mailbox: a message that arrives in between is then seen at once, or wakes again.
     pub fn drain(&self) -> bool {
         (&*self.counter).read(&mut [0; 8]).is_ok()
     }

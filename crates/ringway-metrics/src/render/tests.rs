@@ -7,164 +7,14 @@ use prometheus_parse::{Sample, Value as Parsed};
 use super::*;
 use crate::declare::{FAMILIES, Kind, WorkerLabel};
 use crate::label::{
-    CheckResult, CloseReason, Engine, Peer, RefusedReason, ReloadResult, Side, Stage,
+    AcceptError, CloseReason, ConnectError, Engine, Peer, RefusedReason, Side, Stage,
 };
-use crate::topology::{ListenerNames, PoolNames, RouteNames};
+use crate::topology::{ListenerNames, PoolNames};
 use crate::worker_histograms::WorkerHistograms;
-use crate::{AcceptError, ConnectError, Histogram};
 
-fn topology() -> Arc<Topology> {
-    let pool = |name: &str, backends: &[&str]| PoolNames {
-        name: name.into(),
-        backends: backends.iter().map(|b| b.to_string()).collect(),
-    };
-    Arc::new(Topology {
-        listeners: ["web", "odd \"name\"\\"]
-            .map(|name| ListenerNames { name: name.into() })
-            .into(),
-        routes: [(0, 0), (0, 1), (1, 1)]
-            .map(|(listener, pool)| RouteNames { listener, pool })
-            .into(),
-        pools: vec![
-            pool("api", &["127.0.0.1:1", "[::1]:2"]),
-            pool("web", &["unix:/run/x.sock"]),
-        ],
-    })
-}
+mod fixture;
 
-/// Different numbers in every cell, so that no two can be mistaken for each other.
-fn counted(worker: u16, topology: &Arc<Topology>) -> WorkerScrape {
-    let mut next = u64::from(worker) * 1_000;
-    let mut number = move || {
-        next += 1;
-        next
-    };
-    let blocks = WorkerBlocks::new(worker, topology);
-    let w = &blocks.worker;
-    let ring = &w.ring;
-    for counter in [
-        &ring.enters,
-        &ring.submissions,
-        &ring.completions,
-        &ring.cq_overflow,
-    ] {
-        counter.add(number());
-    }
-    for counter in [&ring.buffers_exhausted, &w.pipes.exhausted, &w.busy_nanos] {
-        counter.add(number());
-    }
-    for gauge in [
-        &ring.iowq_workers,
-        &w.pipes.in_use,
-        &w.pipes.idle,
-        &w.connections,
-    ] {
-        gauge.set(number().cast_signed());
-    }
-    w.stale_completions.add(number());
-    w.access_log_dropped.add(number());
-    for engine in Engine::ALL {
-        w.relayed_bytes[engine].add(number());
-    }
-    for listener in &blocks.listeners {
-        listener.connections_total.add(number());
-        listener.connections.set(number().cast_signed());
-        for reason in RefusedReason::ALL {
-            listener.refused[reason].add(number());
-        }
-        for error in AcceptError::ALL {
-            listener.accept_errors[error].add(number());
-        }
-    }
-    for route in &blocks.routes {
-        for side in Side::ALL {
-            for reason in CloseReason::ALL {
-                route.closed[side][reason].add(number());
-            }
-        }
-        for peer in Peer::ALL {
-            route.received_bytes[peer].add(number());
-            route.sent_bytes[peer].add(number());
-        }
-    }
-    for pool in &blocks.pools {
-        pool.retries.add(number());
-        pool.fail_open.add(number());
-        for peer in Peer::ALL {
-            pool.retransmitted_segments[peer].add(number());
-        }
-    }
-    for backend in blocks.backends.iter().flatten() {
-        backend.connections.set(number().cast_signed());
-        backend.connections_total.add(number());
-        for error in ConnectError::ALL {
-            backend.connect_failures[error].add(number());
-        }
-    }
-    let mut histograms = WorkerHistograms::new(Arc::clone(topology));
-    histograms.loop_time.record(number());
-    for route in &mut histograms.stages {
-        for stage in Stage::ALL {
-            route[stage].record(number() * 1_000);
-        }
-    }
-    for pool in &mut histograms.round_trips {
-        for peer in Peer::ALL {
-            pool[peer].record(number());
-        }
-    }
-    WorkerScrape {
-        blocks,
-        histograms: Some(histograms.snapshot()),
-    }
-}
-
-fn populated(workers: u16) -> Scrape {
-    let topology = topology();
-    let health = Arc::new(HealthBlock::default());
-    health.record(CheckResult::Pass, 1_700_000_000_000);
-    let mut checks = Histogram::new();
-    checks.record(800);
-    let backend = |state| BackendScrape {
-        up: true,
-        state,
-        health: Some(Arc::clone(&health)),
-    };
-    let pool = |states: &[AdminState]| PoolScrape {
-        backends: states.iter().map(|state| backend(*state)).collect(),
-        health_check_time: Some(checks.snapshot()),
-    };
-    let control = ControlBlock::default();
-    control.reloads[ReloadResult::Failure].increment();
-    control
-        .last_reload_success_unix_millis
-        .set(1_700_000_000_001);
-    let stat = "1 (r) S 1 1 1 0 -1 0 0 0 0 0 1 2 0 0 20 0 5 0 9 1 1";
-    Scrape {
-        build: BuildInfo {
-            version: "0.1.0".into(),
-            commit: "abc".into(),
-        },
-        workers: (0..workers)
-            .map(|worker| counted(worker, &topology))
-            .collect(),
-        pools: vec![
-            pool(&[AdminState::Active, AdminState::Drain]),
-            pool(&[AdminState::Maintenance]),
-        ],
-        topology,
-        control: Arc::new(control),
-        draining_connections: 3,
-        process: ProcessStats::parse(crate::process::ProcFiles {
-            stat,
-            status: "VmRSS: 1 kB\nVmSize: 2 kB\nThreads: 5\n",
-            limits: "Max open files  1024  4096  files\n",
-            system_stat: "btime 1700000000\n",
-            open_fds: Some(9),
-            ticks_per_second: 100,
-        }),
-    }
-}
+use fixture::populated;
 
 /// Every sample of a scrape as `name{labels}` and value; histograms as their buckets.
 fn parsed(text: &str) -> Vec<Sample> {
@@ -284,53 +134,161 @@ fn each_cell_is_rendered_exactly_once() {
     assert_eq!(cells.len(), 6 + 4 + 2 + 3 + 2 * 22 + 3 * 28 + 2 * 4 + 3 * 8);
 }
 
+/// One cell of each kind that worker 1 counts, with the series it must appear as.
+fn cells_of(w: &WorkerBlocks) -> Vec<(&'static str, u64)> {
+    let (block, ring, pipes) = (&w.worker, &w.worker.ring, &w.worker.pipes);
+    let (listener, route, pool, backend) = (
+        &w.listeners[0],
+        &w.routes[1],
+        &w.pools[1],
+        &w.backends[0][1],
+    );
+    let level = |gauge: &crate::Gauge| gauge.value().cast_unsigned();
+    vec![
+        ("ringway_worker_connections{", level(&block.connections)),
+        (
+            "ringway_worker_stale_completions_total{",
+            block.stale_completions.value(),
+        ),
+        (
+            r#"ringway_worker_pipes{state="in_use","#,
+            level(&pipes.in_use),
+        ),
+        (r#"ringway_worker_pipes{state="idle","#, level(&pipes.idle)),
+        (
+            "ringway_worker_pipes_exhausted_total{",
+            pipes.exhausted.value(),
+        ),
+        ("ringway_uring_enters_total{", ring.enters.value()),
+        ("ringway_uring_submissions_total{", ring.submissions.value()),
+        ("ringway_uring_completions_total{", ring.completions.value()),
+        ("ringway_uring_cq_overflow_total{", ring.cq_overflow.value()),
+        ("ringway_uring_iowq_workers{", level(&ring.iowq_workers)),
+        (
+            "ringway_uring_buffers_exhausted_total{",
+            ring.buffers_exhausted.value(),
+        ),
+        (
+            r#"ringway_listener_connections_total{listener="web","#,
+            listener.connections_total.value(),
+        ),
+        (
+            r#"ringway_listener_connections{listener="web","#,
+            level(&listener.connections),
+        ),
+        (
+            r#"ringway_listener_accept_errors_total{listener="web",errno="ENFILE","#,
+            listener.accept_errors[AcceptError::Enfile].value(),
+        ),
+        (
+            r#"ringway_listener_refused_total{listener="web",reason="no_route","#,
+            listener.refused[RefusedReason::NoRoute].value(),
+        ),
+        (
+            r#"ringway_connections_closed_total{listener="web",pool="web",side="backend",reason="reset","#,
+            route.closed[Side::Backend][CloseReason::Reset].value(),
+        ),
+        (
+            r#"ringway_received_bytes_total{listener="web",pool="web",side="backend","#,
+            route.received_bytes[Peer::Backend].value(),
+        ),
+        (
+            r#"ringway_sent_bytes_total{listener="web",pool="web",side="backend","#,
+            route.sent_bytes[Peer::Backend].value(),
+        ),
+        (
+            r#"ringway_relayed_bytes_total{engine="splice","#,
+            block.relayed_bytes[Engine::Splice].value(),
+        ),
+        (
+            r#"ringway_backend_connections{pool="api",backend="[::1]:2","#,
+            level(&backend.connections),
+        ),
+        (
+            r#"ringway_backend_connections_total{pool="api",backend="[::1]:2","#,
+            backend.connections_total.value(),
+        ),
+        (
+            r#"ringway_backend_connect_failures_total{pool="api",backend="[::1]:2",error="no_ports","#,
+            backend.connect_failures[ConnectError::NoPorts].value(),
+        ),
+        (
+            r#"ringway_backend_retries_total{pool="web","#,
+            pool.retries.value(),
+        ),
+        (
+            r#"ringway_pool_fail_open_total{pool="web","#,
+            pool.fail_open.value(),
+        ),
+        (
+            r#"ringway_tcp_retransmitted_segments_total{side="backend",pool="web","#,
+            pool.retransmitted_segments[Peer::Backend].value(),
+        ),
+        (
+            "ringway_access_log_dropped_total{",
+            block.access_log_dropped.value(),
+        ),
+    ]
+}
+
 #[test]
-fn values_stand_where_they_belong() {
+fn what_workers_count_stands_where_it_belongs() {
     let scrape = populated(2);
-    let [first, second] = [0, 1].map(|worker: usize| &scrape.workers[worker].blocks);
-    let resets = |w: &WorkerBlocks| w.routes[1].closed[Side::Backend][CloseReason::Reset].value();
-    let no_ports =
-        |w: &WorkerBlocks| w.backends[0][1].connect_failures[ConnectError::NoPorts].value();
+    let text = text(&scrape, PerWorker::Labelled);
+    for (series, value) in cells_of(&scrape.workers[1].blocks) {
+        let line = format!("{series}worker=\"1\"}} {value}");
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+}
+
+#[test]
+fn histograms_stand_where_they_belong() {
+    let mut scrape = populated(1);
+    let mut histograms = WorkerHistograms::new(Arc::clone(&scrape.topology));
+    histograms.stages[1][Stage::FirstByte].record(1_000_000);
+    histograms.round_trips[1][Peer::Backend].record(2_000_000);
+    histograms.loop_time.record(3_000_000);
+    scrape.workers[0].histograms = Some(histograms.snapshot());
     let text = text(&scrape, PerWorker::Merged);
-    for (series, value) in [
-        (r#"ringway_build_info{version="0.1.0",commit="abc"}"#, "1"),
-        ("ringway_workers", "2"),
-        (
-            r#"ringway_connections_closed_total{listener="web",pool="web",side="backend",reason="reset"}"#,
-            &(resets(first) + resets(second)).to_string(),
-        ),
-        (
-            r#"ringway_backend_connect_failures_total{pool="api",backend="[::1]:2",error="no_ports"}"#,
-            &(no_ports(first) + no_ports(second)).to_string(),
-        ),
-        (
-            r#"ringway_backend_up{pool="api",backend="127.0.0.1:1"}"#,
-            "1",
-        ),
-        (
-            r#"ringway_backend_state{pool="api",backend="[::1]:2",state="active"}"#,
-            "0",
-        ),
-        (
-            r#"ringway_backend_state{pool="api",backend="[::1]:2",state="drain"}"#,
-            "1",
-        ),
-        (
-            r#"ringway_health_checks_total{pool="web",backend="unix:/run/x.sock",result="pass"}"#,
-            "1",
-        ),
-        (r#"ringway_health_check_seconds_sum{pool="web"}"#, "0.0008"),
-        (r#"ringway_config_reloads_total{result="failure"}"#, "1"),
-        (
-            "ringway_config_last_reload_success_timestamp_seconds",
-            "1700000000.001",
-        ),
-        ("ringway_draining_connections", "3"),
-        ("process_cpu_seconds_total", "0.03"),
-        ("process_start_time_seconds", "1700000000.09"),
+    let sums: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("_seconds_sum") && !line.ends_with(" 0"))
+        .collect();
+    assert_eq!(
+        sums,
+        [
+            r#"ringway_worker_loop_seconds_sum{worker="0"} 3"#,
+            r#"ringway_connection_stage_seconds_sum{listener="web",pool="web",stage="first_byte"} 1"#,
+            r#"ringway_health_check_seconds_sum{pool="api"} 0.0008"#,
+            r#"ringway_health_check_seconds_sum{pool="web"} 0.0008"#,
+            r#"ringway_tcp_rtt_seconds_sum{side="backend",pool="web"} 2"#,
+        ]
+    );
+}
+
+#[test]
+fn what_control_knows_stands_where_it_belongs() {
+    let text = text(&populated(2), PerWorker::Merged);
+    for line in [
+        r#"ringway_build_info{version="0.1.0",commit="abc"} 1"#,
+        "ringway_workers 2",
+        r#"ringway_backend_up{pool="api",backend="127.0.0.1:1"} 1"#,
+        r#"ringway_backend_state{pool="api",backend="[::1]:2",state="active"} 0"#,
+        r#"ringway_backend_state{pool="api",backend="[::1]:2",state="drain"} 1"#,
+        r#"ringway_health_checks_total{pool="web",backend="unix:/run/x.sock",result="pass"} 1"#,
+        r#"ringway_health_last_check_timestamp_seconds{pool="web",backend="unix:/run/x.sock"} 1700000000"#,
+        r#"ringway_config_reloads_total{result="failure"} 1"#,
+        "ringway_config_last_reload_success_timestamp_seconds 1700000000.001",
+        "ringway_draining_connections 3",
+        "process_cpu_seconds_total 0.03",
+        "process_open_fds 9",
+        "process_max_fds 1024",
+        "process_resident_memory_bytes 1024",
+        "process_virtual_memory_bytes 2048",
+        "process_threads 5",
+        "process_start_time_seconds 1700000000.09",
     ] {
-        let line = text.lines().find(|line| line.starts_with(series));
-        assert_eq!(line, Some(format!("{series} {value}").as_str()));
+        assert!(text.lines().any(|found| found == line), "{line}");
     }
     assert!(text.contains(r#"{listener="odd \"name\"\\"} "#));
 }

@@ -1,8 +1,10 @@
-//! What the ring's tests share: small rings, connected sockets, and a loop that cannot wait for ever.
+//! What the ring's tests share: small rings, connected sockets, and a loop that cannot wait for
+//! ever.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringway_uring::{
@@ -138,16 +140,20 @@ pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Names of this process's threads that io_uring made.
-pub(crate) fn kernel_workers() -> Vec<String> {
+/// This process's threads that io_uring made: their folders in /proc.
+pub(crate) fn kernel_workers() -> Vec<PathBuf> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names =
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("iou-wrk")).collect()
+    let made_by_io_uring = |task: &PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("iou-wrk"))
+    };
+    tasks
+        .map(|task| task.unwrap().path())
+        .filter(made_by_io_uring)
+        .collect()
 }
 
-/// Runs `body` alone in a process of its own: for what counts or limits descriptors and threads of the process.
-/// `name` is the path of the calling test.
+/// Runs `body` alone in a process of its own: for what counts or limits descriptors and threads of
+/// the process. `name` is the path of the calling test.
 pub(crate) fn isolated(name: &str, body: impl FnOnce()) {
     const VARIABLE: &str = "RINGWAY_ISOLATED_TEST";
     if std::env::var_os(VARIABLE).is_some() {

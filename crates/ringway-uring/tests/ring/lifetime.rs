@@ -14,13 +14,15 @@ fn dropping_a_ring_with_operations_in_flight_leaks_nothing() {
     isolated(
         "lifetime::dropping_a_ring_with_operations_in_flight_leaks_nothing",
         || {
-            drop(ring());
-            let before = descriptors();
+            drop_a_busy_ring();
+            let before = (descriptors(), address_space());
             for _ in 0..20 {
                 drop_a_busy_ring();
             }
-            assert_eq!(descriptors(), before);
-            // The last ring is freed by the kernel in its own time; a leak would add up to twenty buffer arenas.
+            assert_eq!(descriptors(), before.0);
+            // Twenty buffer arenas kept mapped would be twenty times this.
+            let grown = address_space().saturating_sub(before.1);
+            assert!(grown < ARENA, "{grown} bytes of address space more");
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
             assert!(
                 !maps.contains("io_uring"),
@@ -30,11 +32,19 @@ fn dropping_a_ring_with_operations_in_flight_leaks_nothing() {
     );
 }
 
+/// Bytes of address space in use.
+fn address_space() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
+}
+
+const ARENA: usize = 8 << 20;
+
 fn drop_a_busy_ring() {
     let params = RingParams {
         buffer_size: 1 << 20,
         buffers_initial: 2,
-        buffers_max: 8,
+        buffers_max: (ARENA >> 20) as u16,
         ..params()
     };
     let mut ring = Ring::new(&params).unwrap();
@@ -69,6 +79,8 @@ fn drop_a_busy_ring() {
     ring.submit_and_wait(NOW).unwrap();
     ring.close(pair().0);
     assert!(ring.in_flight() >= 6);
+    // Before the descriptors, so that nothing but the ring itself ends its operations.
+    drop(ring);
 }
 
 #[test]
@@ -85,10 +97,11 @@ fn work_returns_to_the_baseline_without_kernel_threads() {
             assert!(at_once(&mut ring).is_empty());
             assert_eq!((ring.in_flight(), ring.buffers_held()), (0, 0));
             assert_eq!(descriptors(), before);
-            assert_eq!(kernel_workers(), [""; 0]);
+            assert!(kernel_workers().is_empty());
             assert_eq!(ring.stats().close_failures, 0);
 
-            // The one operation that needs a thread of the kernel: shows that the count above can see them.
+            // The one operation that needs a thread of the kernel: shows that the count above can
+            // see them.
             let (ours, mut theirs) = pair();
             let pipe = Pipe::new(1 << 16).unwrap();
             write_all(&mut theirs, b"x");
@@ -146,7 +159,8 @@ fn relay_once(ring: &mut Ring) {
 
 #[test]
 fn many_rings_in_one_thread_do_not_disturb_each_other() {
-    // Each takes a slot of the thread's 16 registered rings while it lives; beyond that, plain descriptors work.
+    // Each takes a slot of the thread's 16 registered rings while it lives; beyond that, plain
+    // descriptors work.
     let mut rings: Vec<_> = (0..20).map(|_| ring()).collect();
     assert!(rings[0].report().registered_ring_fd);
     assert!(!rings[19].report().registered_ring_fd);
@@ -160,4 +174,46 @@ fn many_rings_in_one_thread_do_not_disturb_each_other() {
     drop(rings);
     // Their slots were given back.
     assert!(ring().report().registered_ring_fd);
+}
+
+#[test]
+fn the_kernels_threads_can_be_limited_and_pinned() {
+    isolated(
+        "lifetime::the_kernels_threads_can_be_limited_and_pinned",
+        || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let allowed = allowed_cpus(&status);
+            let last: usize = allowed.rsplit([',', '-']).next().unwrap().parse().unwrap();
+            let mut ring = ring();
+            ring.set_iowq_max_workers(1, 1).unwrap();
+            ring.set_iowq_affinity(last).unwrap();
+            let error = ring.set_iowq_affinity(1 << 20).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            let sockets: Vec<_> = (0..20)
+                .map(|_| (pair(), Pipe::new(1 << 16).unwrap()))
+                .collect();
+            for (slot, ((ours, theirs), pipe)) in sockets.iter().enumerate() {
+                use std::io::Write;
+                (&*theirs).write_all(b"x").unwrap();
+                let (from, to) = (ours.as_fd(), pipe.write_end());
+                ring.poll_then_splice(from, Interest::Readable, from, to, 9, token(slot as u32));
+            }
+            while ring.in_flight() > 0 {
+                for completion in turn(&mut ring) {
+                    assert!(matches!(completion.kind, CompletionKind::Spliced(Ok(1))));
+                }
+            }
+            let workers = kernel_workers();
+            assert_eq!(workers.len(), 1);
+            let status = std::fs::read_to_string(workers[0].join("status")).unwrap();
+            assert_eq!(allowed_cpus(&status), last.to_string());
+        },
+    );
+}
+
+fn allowed_cpus(status: &str) -> String {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.unwrap().trim().to_owned()
 }

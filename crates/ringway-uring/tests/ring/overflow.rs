@@ -1,4 +1,5 @@
-//! More completions than the queue holds, and more operations than the other queue holds: nothing is lost.
+//! More completions than the queue holds, and more operations than the other queue holds: nothing
+//! is lost.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;

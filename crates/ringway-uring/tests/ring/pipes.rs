@@ -1,4 +1,5 @@
-//! Pipes and splices: bytes exact both ways, the pool bounded, no bytes of one connection in another's pipe.
+//! Pipes and splices: bytes exact both ways, the pool bounded, no bytes of one connection in
+//! another's pipe.
 
 use std::os::fd::AsFd;
 
@@ -111,7 +112,8 @@ fn the_pool_is_bounded_and_never_pools_bytes() {
 fn the_kernels_limit_shows_as_shrunk_pipes() {
     let mut pool = PipePool::new(4, 1 << 16);
     let pipe = pool.take().unwrap();
-    // Beyond fs.pipe-max-size nothing can grow without CAP_SYS_RESOURCE; with it up to 2 GiB, so ask for more.
+    // Beyond fs.pipe-max-size nothing can grow without CAP_SYS_RESOURCE; with it up to 2 GiB, so
+    // ask for more.
     assert_eq!(pool.shrunk(), usize::from(pipe.capacity() < 1 << 16));
     pool.give_back(pipe, Residue::Bytes);
     let mut huge = PipePool::new(4, 1 << 40);
@@ -167,8 +169,9 @@ fn a_failed_poll_is_the_one_completion_of_its_splice() {
     let pipe = Pipe::new(1 << 16).unwrap();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let mut ring = ring();
-    // An epoll instance's poll works on anything; a regular file cannot be polled by the ring: the kernel says EPERM,
-    // or reports it ready and the splice from it works. In both cases one completion.
+    // An epoll instance's poll works on anything; a regular file cannot be polled by the ring: the
+    // kernel says EPERM, or reports it ready and the splice from it works. In both cases one
+    // completion.
     ring.poll_then_splice(
         file.as_fd(),
         Interest::Hangup,

@@ -26,7 +26,13 @@ fn receive_exactly(ring: &mut Ring, fd: &impl AsFd, budget: u32) -> Vec<u8> {
             for completion in turn(ring) {
                 assert_eq!(completion.token, token(1));
                 more = completion.more;
-                bytes.extend(received(ring, &completion));
+                match completion.kind {
+                    // More arrives in a turn than the window holds: it grows.
+                    CompletionKind::Received {
+                        result: Err(errno), ..
+                    } if errno.is_no_buffers() => {}
+                    _ => bytes.extend(received(ring, &completion)),
+                }
             }
         }
     }
@@ -161,11 +167,15 @@ fn a_reset_is_an_error_and_holds_no_buffer() {
         ringway_uring::arm_reset(theirs.as_fd()).unwrap();
         drop(theirs);
         let end = one(&mut ring);
-        let reset = Err(Errno(libc::ECONNRESET));
-        assert!(
-            matches!(end.kind, CompletionKind::Received { result, buffer: None, .. } if result == reset),
-            "{end:?}"
-        );
+        let CompletionKind::Received {
+            result,
+            buffer: None,
+            ..
+        } = end.kind
+        else {
+            panic!("{end:?}");
+        };
+        assert_eq!(result, Err(Errno(libc::ECONNRESET)));
         assert!(!end.more);
         assert_eq!(ring.buffers_held(), 0);
     }

@@ -76,10 +76,8 @@ fn deny_setup(errno: i32) {
         filter: filter.as_mut_ptr(),
     };
     // SAFETY: takes integers only.
-    assert_eq!(
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) },
-        0
-    );
+    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(result, 0);
     // SAFETY: the kernel copies the program and its filter, both alive here, during the call.
     let result = unsafe {
         libc::prctl(

@@ -1,4 +1,5 @@
-//! Sockets as made: options inherited by accepted connections, ways to close, what the kernel tells about them.
+//! Sockets as made: options inherited by accepted connections, ways to close, what the kernel tells
+//! about them.
 
 use std::io::Read;
 use std::net::TcpStream;

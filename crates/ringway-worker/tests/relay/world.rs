@@ -1,0 +1,225 @@
+//! A worker in front of backends that the test plays itself.
+
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use ringway_balance::{Algorithm, BackendParams, WhenAllDown};
+use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
+use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
+use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
+use ringway_worker::{
+    BackendSpec, Limit, ListenerSpec, Message, PoolSpec, RouteSpec, WhenBackendDown, WorkerHandle,
+    WorkerSpec, buffer_size, start,
+};
+
+/// How long anything that must happen may take on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const MODES: [RelayMode; 4] = [
+    RelayMode::Auto,
+    RelayMode::Copy,
+    RelayMode::Splice,
+    RelayMode::UringSplice,
+];
+
+/// What a test may choose.
+#[derive(Clone)]
+pub struct Setting {
+    pub relay: RelayMode,
+    pub timeouts: Timeouts,
+    pub pipes_max: usize,
+    pub connections: u64,
+    pub attempts: u8,
+    pub backends: Vec<SocketAddr>,
+}
+
+impl Default for Setting {
+    fn default() -> Setting {
+        Setting {
+            relay: RelayMode::Auto,
+            timeouts: Timeouts {
+                connect: Some(Duration::from_secs(3)),
+                first_byte: None,
+                idle: None,
+                half_close: None,
+                lifetime: None,
+            },
+            pipes_max: 64,
+            connections: 10_000,
+            attempts: 3,
+            backends: Vec::new(),
+        }
+    }
+}
+
+impl Setting {
+    pub fn of(relay: RelayMode) -> Setting {
+        Setting {
+            relay,
+            ..Setting::default()
+        }
+    }
+}
+
+/// A running worker and the listener of its backend.
+pub struct World {
+    pub address: SocketAddr,
+    pub blocks: WorkerBlocks,
+    pub backend: TcpListener,
+    worker: Option<WorkerHandle>,
+    ended: Receiver<()>,
+}
+
+impl World {
+    pub fn new(setting: Setting) -> World {
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut addresses = setting.backends.clone();
+        addresses.push(backend.local_addr().unwrap());
+        let listener = listen_tcp("127.0.0.1:0".parse().unwrap(), &ListenOptions::default());
+        let listener: OwnedFd = listener.unwrap();
+        let address = local_address(std::os::fd::AsFd::as_fd(&listener))
+            .unwrap()
+            .unwrap();
+        let topology = Arc::new(Topology {
+            listeners: vec![ListenerNames { name: "l".into() }],
+            routes: vec![RouteNames {
+                listener: 0,
+                pool: 0,
+            }],
+            pools: vec![PoolNames {
+                name: "p".into(),
+                backends: addresses.iter().map(ToString::to_string).collect(),
+            }],
+        });
+        let blocks = WorkerBlocks::new(0, &topology);
+        let flow = FlowParams::new(
+            &setting.timeouts,
+            setting.relay,
+            setting.attempts,
+            buffer_size(),
+            CloseHow::Reset,
+        );
+        let spec = WorkerSpec {
+            index: 0,
+            cpu: None,
+            epoch: Instant::now(),
+            seed: 1,
+            listeners: vec![ListenerSpec {
+                sockets: vec![listener],
+                route: 0,
+                limit: None,
+                over: CloseHow::Reset,
+            }],
+            routes: vec![RouteSpec {
+                listener: 0,
+                pool: 0,
+                flow,
+            }],
+            pools: vec![PoolSpec {
+                algorithm: Algorithm::RoundRobin,
+                when_all_down: WhenAllDown::Try,
+                table: None,
+                when_backend_down: WhenBackendDown::Keep,
+                backends: addresses
+                    .iter()
+                    .map(|&address| BackendSpec {
+                        address: ConnectAddress::from(address),
+                        params: BackendParams {
+                            weight: 1,
+                            backup: false,
+                            identity: 1,
+                        },
+                        limit: None,
+                    })
+                    .collect(),
+            }],
+            blocks: blocks.clone(),
+            topology,
+            connections: Arc::new(Limit::new(setting.connections)),
+            pipes_max: setting.pipes_max,
+            pipe_size: 256 * 1024,
+            access: None,
+        };
+        let (end, ended) = mpsc::channel();
+        let worker = start(spec, move |_, result| {
+            result.unwrap();
+            end.send(()).unwrap();
+        })
+        .unwrap();
+        World {
+            address,
+            blocks,
+            backend,
+            worker: Some(worker),
+            ended,
+        }
+    }
+
+    /// A client's connection and the backend's end of it.
+    pub fn pair(&self) -> (TcpStream, TcpStream) {
+        let client = self.client();
+        (client, self.accept())
+    }
+
+    pub fn client(&self) -> TcpStream {
+        patient(TcpStream::connect(self.address).unwrap())
+    }
+
+    pub fn accept(&self) -> TcpStream {
+        patient(self.backend.accept().unwrap().0)
+    }
+
+    /// Waits until no flow is left.
+    pub fn until_idle(&self) {
+        until("all flows ended", || {
+            self.blocks.worker.connections.value() == 0
+        });
+    }
+
+    pub fn drain(&mut self, window: Duration) {
+        if let Some(worker) = self.worker.take() {
+            worker.send(Message::Drain { window });
+            self.ended.recv_timeout(PATIENCE).unwrap();
+            worker.join();
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.until_idle();
+            assert_eq!(self.blocks.worker.stale_completions.value(), 0);
+            assert_eq!(self.blocks.worker.pipes.in_use.value(), 0);
+            self.drain(Duration::ZERO);
+        }
+    }
+}
+
+pub fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Polls for what must become true soon.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub fn close_by_reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+pub fn fin(stream: &TcpStream) {
+    stream.shutdown(Shutdown::Write).unwrap();
+}
