@@ -1,1 +1,37 @@
-//! Supervisor, signals, admin endpoint and logs.
+//! Everything rare: starting and ending a balancer, signals, the admin endpoint, the access log.
+//!
+//! It runs on one thread, the caller's, beside the workers, and moves no bytes of connections. It
+//! talks to a worker through its mailbox and reads its counters where they are; a worker never
+//! waits for it. The invariant of every file here: nothing a client of the admin endpoint does, and
+//! no disk, terminal or backend that is slow, can hold a worker up.
+//!
+//! Reading order: `start.rs` (from a configuration to running threads), `plan.rs` (what a worker is
+//! given), `supervise.rs` (until the end), `health.rs`, `admin/`, `access_log.rs`.
+#![forbid(unsafe_code)]
+
+mod access_line;
+mod access_log;
+mod admin;
+mod admin_bind;
+mod clock;
+mod cpus;
+mod crew;
+mod error;
+mod health;
+mod inquiry;
+mod instance;
+mod keepers;
+mod limits;
+mod plan;
+mod procfs;
+mod scrape;
+mod signals;
+mod sockets;
+mod start;
+mod status;
+mod supervise;
+mod unix_path;
+
+pub use error::{RunError, StartError, StartErrorKind};
+pub use limits::{Limits, limits};
+pub use start::{RunParams, Running, Signals, Stopper, start};

@@ -124,7 +124,7 @@ impl Position {
 
 /// The time the schedule runs by: the caller's clock without the pauses of the process.
 ///
-/// A process that was stopped, or a machine that was suspended, finds every probe overdue and every deadline
+/// A process that was stopped, or a virtual machine that was held, finds every probe overdue and every deadline
 /// passed. Here that time did not happen: what was planned shifts by the length of the pause, so neither a
 /// burst of probes nor a round of timeouts follows.
 #[derive(Clone, Debug, Default)]

@@ -53,9 +53,10 @@ const CASES: [Case; 7] = [
 ];
 
 fn main() {
-    match std::env::args().nth(1) {
-        Some(name) if let Some((_, run, _)) = CASES.iter().find(|case| case.0 == name) => run(),
-        Some(_) | None => run_all(),
+    let name = std::env::args().nth(1);
+    match CASES.iter().find(|case| Some(case.0) == name.as_deref()) {
+        Some((_, run, _)) => run(),
+        None => run_all(),
     }
 }
 

@@ -92,6 +92,16 @@ impl Kernel {
         });
     }
 
+    /// An answer that is no operation's.
+    pub(crate) fn answer_later(&mut self, token: Token, input: Input) {
+        self.numbers += 1;
+        self.completions.push(Completion {
+            operation: self.numbers,
+            token,
+            input,
+        });
+    }
+
     /// Whether the operation can do something now.
     pub(crate) fn is_ready(&self, operation: &Operation, now: Moment) -> bool {
         let link = &self.links[operation.link];

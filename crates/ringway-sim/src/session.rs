@@ -85,6 +85,8 @@ pub(crate) struct Session {
     pub(crate) born: Moment,
     /// The last moment a byte moved or a source ended.
     pub(crate) moved: Moment,
+    /// Everything on this side was to be cancelled.
+    pub(crate) cancelled: PerSide<bool>,
     pub(crate) resetting_since: Option<Moment>,
     pub(crate) closing_since: Option<Moment>,
     pub(crate) closed: PerSide<Option<Closed>>,
@@ -129,7 +131,7 @@ impl Session {
                 half.source_busy = rearm == Rearm::Armed;
                 half.buffers.push_back((chunk.buffer, chunk.len));
                 half.delivered += u64::from(chunk.len);
-                self.moved = now;
+                self.note_moved_in(from, now);
             }
             Input::EndOfStream { from } => self.note_end(from, SourceEnd::Fin, now),
             Input::ReceiveFailed { from, fault } => match fault {
@@ -154,7 +156,7 @@ impl Session {
                 Ok(moved) => {
                     self.halves[from].source_busy = false;
                     self.halves[from].delivered += u64::from(moved);
-                    self.moved = now;
+                    self.note_moved_in(from, now);
                 }
                 Err(Fault::Reset | Fault::Other) => self.note_end(from, SourceEnd::Reset, now),
                 Err(Fault::Cancelled | Fault::WouldBlock) => self.halves[from].source_busy = false,
@@ -175,7 +177,15 @@ impl Session {
         }
     }
 
+    /// Bytes that are dropped do not count as moved.
+    fn note_moved_in(&mut self, from: Side, now: Moment) {
+        if !self.is_half_dead(from) {
+            self.moved = now;
+        }
+    }
+
     fn note_taken(&mut self, from: Side, result: Result<u32, Fault>, now: Moment) {
+        let was_dead = self.is_half_dead(from);
         let half = &mut self.halves[from];
         half.destination_busy = false;
         match result {
@@ -186,7 +196,7 @@ impl Session {
             Err(Fault::WouldBlock | Fault::Cancelled) => {}
             Err(Fault::Reset | Fault::Other) => {
                 half.destination_failed = true;
-                self.moved = now;
+                self.moved = if was_dead { self.moved } else { now };
             }
         }
     }

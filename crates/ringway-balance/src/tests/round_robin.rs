@@ -73,6 +73,18 @@ fn a_backend_that_leaves_and_returns_gets_neither_burst_nor_penalty() {
 }
 
 #[test]
+fn a_backend_that_returns_owes_nothing_from_before() {
+    let mut bench = bench(&[9, 1]);
+    assert_eq!(bench.places(6), [0, 0, 0, 0, 0, 1]);
+    assert_eq!(bench.places(9), [0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bench.pool.set_eligibility(at(0), Eligibility::Down);
+    assert_eq!(bench.place(), 1);
+    bench.pool.set_eligibility(at(0), Eligibility::Up);
+    // Had it kept its debt of the half cycle, the other would come first.
+    assert_eq!(bench.place(), 0);
+}
+
+#[test]
 fn lowering_a_large_weight_does_not_starve_the_backend() {
     let mut bench = bench(&[1000, 1000]);
     assert_eq!(bench.place(), 0);

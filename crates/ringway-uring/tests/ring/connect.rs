@@ -1,12 +1,12 @@
 //! Connecting: the three outcomes, and addresses that outlive the caller's.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::common::*;
 use ringway_uring::{
-    Completion, CompletionKind, ConnectAddress, Errno, ListenOptions, Operation, connect_socket,
-    listen_unix, peer_address,
+    Completion, CompletionKind, ConnectAddress, Errno, ListenOptions, Operation, Ring,
+    connect_socket, listen_unix, peer_address,
 };
 
 fn connected(completion: &Completion) -> Result<(), Errno> {
@@ -16,14 +16,19 @@ fn connected(completion: &Completion) -> Result<(), Errno> {
     }
 }
 
+/// Stages a connect; the address ends with this call, before the kernel has read it.
+fn stage(ring: &mut Ring, address: SocketAddr, slot: u32) -> OwnedFd {
+    let to = ConnectAddress::from(address);
+    let socket = connect_socket(&to).unwrap();
+    ring.connect(socket.as_fd(), token(slot), to.as_sock_addr());
+    socket
+}
+
 #[test]
 fn a_listener_accepts() {
     let mut ring = ring();
     let (_listener, address) = listener(&ListenOptions::default());
-    let to = ConnectAddress::from(address);
-    let socket = connect_socket(&to).unwrap();
-    ring.connect(socket.as_fd(), token(1), to.as_sock_addr());
-    drop(to);
+    let socket = stage(&mut ring, address, 1);
     let completion = one(&mut ring);
     assert_eq!(connected(&completion), Ok(()));
     assert_eq!(completion.token, token(1));
@@ -37,9 +42,7 @@ fn a_closed_port_refuses() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let to = ConnectAddress::from(closed);
-    let socket = connect_socket(&to).unwrap();
-    ring.connect(socket.as_fd(), token(1), to.as_sock_addr());
+    let _socket = stage(&mut ring, closed, 1);
     assert_eq!(connected(&one(&mut ring)), Err(Errno(libc::ECONNREFUSED)));
 }
 
@@ -85,10 +88,7 @@ fn more_connects_than_address_slots_in_one_turn_reach_their_own_targets() {
         .collect();
     let mut sockets = Vec::new();
     for (slot, (_, address)) in listeners.iter().enumerate() {
-        let to = ConnectAddress::from(*address);
-        let socket = connect_socket(&to).unwrap();
-        ring.connect(socket.as_fd(), token(slot as u32), to.as_sock_addr());
-        sockets.push(socket);
+        sockets.push(stage(&mut ring, *address, slot as u32));
     }
     let mut done = 0;
     while done < sockets.len() {

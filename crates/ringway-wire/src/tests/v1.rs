@@ -67,7 +67,7 @@ const MALFORMED: &[(&str, Reason)] = &[
     ("PROXY TCP4|6 1.2.3.4 1.2.3.4 1 2\r\n", Reason::Protocol),
     ("PROXY TCP4|\r\n", Reason::Protocol),
     ("PROXY TCP6|\t::1 ::1 1 2\r\n", Reason::Protocol),
-    ("PROXY |UDP4 1.2.3.4 1.2.3.4 1 2\r\n", Reason::Protocol),
+    ("PROXY U|DP4 1.2.3.4 1.2.3.4 1 2\r\n", Reason::Protocol),
     ("PROXY UN|IX\r\n", Reason::Protocol),
     ("PROXY UNKNOWN|X\r\n", Reason::Protocol),
     ("PROXY UNKNOWN|\t\r\n", Reason::Protocol),

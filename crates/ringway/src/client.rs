@@ -1,0 +1,184 @@
+//! A client of the admin endpoint: one HTTP/1.1 request per connection, over TCP or a unix socket.
+//! Not a general HTTP client: no redirects, no TLS, no keep-alive. Invariant: it waits for no step
+//! longer than [`STEP_TIMEOUT`] and keeps no more of an answer than [`BODY_BYTES_MAX`], whatever the
+//! other side is.
+
+use std::fmt;
+use std::io::{self, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use ringway_config::{AdminBind, BackendAddress};
+
+use crate::cli::Instance;
+use crate::failure::Failure;
+
+mod response;
+
+pub(crate) use response::{MalformedResponse, Response};
+
+/// Longest wait for a connection, or for the next bytes of an answer. A drain or reload answers
+/// when every worker has, and a loaded machine is slow.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer that is kept, in bytes: the status of every pool and backend a file may have.
+const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The admin endpoint of a running instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint(BackendAddress);
+
+impl Endpoint {
+    /// An endpoint whose address is known.
+    pub(crate) fn new(address: BackendAddress) -> Endpoint {
+        Endpoint(address)
+    }
+
+    /// The endpoint meant by the flags: the address, or that of the file, or the default.
+    pub(crate) fn of(instance: &Instance) -> Result<Endpoint, Failure> {
+        let bind = match (&instance.admin, &instance.config) {
+            (Some(address), _) => return Ok(Endpoint(address.clone())),
+            (None, Some(file)) => ringway_config::load(file)?.admin.ok_or_else(|| {
+                Failure::Runtime(format!("{}: the admin endpoint is off", file.display()))
+            })?,
+            (None, None) => AdminBind::default(),
+        };
+        match bind {
+            AdminBind::Tcp(address) if address.port() == 0 => Err(Failure::Runtime(
+                "the file lets the kernel choose the admin port: give the address with --admin"
+                    .to_owned(),
+            )),
+            AdminBind::Tcp(address) => Ok(Endpoint(BackendAddress::Tcp(address))),
+            AdminBind::Unix(path) => Ok(Endpoint(BackendAddress::Unix(path))),
+        }
+    }
+
+    /// Sends a request without a body; `method` and `path` go out as they are.
+    ///
+    /// # Errors
+    /// When nothing answers, or not in HTTP, or with a status other than 2xx.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Result<Response, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { endpoint: self.clone(), source };
+        let broken = |source| ClientError::Broken { endpoint: self.clone(), source };
+        let mut stream = self.connect().map_err(unreachable)?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: ringway\r\nAccept: application/json\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).map_err(|error| broken(error.into()))?;
+        let response =
+            Response::read(&mut BufReader::new(stream), BODY_BYTES_MAX).map_err(broken)?;
+        match response.status {
+            200..=299 => Ok(response),
+            _ => Err(ClientError::Refused { endpoint: self.clone(), response }),
+        }
+    }
+
+    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.0 {
+            BackendAddress::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, STEP_TIMEOUT)?;
+                stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+                stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+                Ok(Box::new(stream))
+            }
+            BackendAddress::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+                stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Looks.
+    Get,
+    /// Changes something.
+    Post,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Method::Get => write!(f, "GET"),
+            Method::Post => write!(f, "POST"),
+        }
+    }
+}
+
+/// Why there is no answer to use.
+#[derive(Debug)]
+pub(crate) enum ClientError {
+    /// Nothing accepts connections there.
+    Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection ended or stalled, or what came is not HTTP.
+    Broken {
+        /// Where.
+        endpoint: Endpoint,
+        /// What happened.
+        source: MalformedResponse,
+    },
+    /// An answer, and it says no.
+    Refused {
+        /// Where.
+        endpoint: Endpoint,
+        /// With a status other than 2xx.
+        response: Response,
+    },
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Unreachable { endpoint, source } => write!(
+                f,
+                "no instance answers at {endpoint}: {source}; \
+                 is it running, and is this its admin endpoint (--admin)?"
+            ),
+            ClientError::Broken { endpoint, source } => {
+                write!(f, "{endpoint} is no admin endpoint of Ringway: {source}")
+            }
+            ClientError::Refused { endpoint, response } => {
+                write!(f, "{endpoint} answered {}: {}", response.status, response.reason())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ClientError::Unreachable { source, .. } => Some(source),
+            ClientError::Broken { source, .. } => Some(source),
+            ClientError::Refused { .. } => None,
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        Failure::Runtime(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! `ringway demo`: three backends, the balancer in front of them and a little traffic in one
+//! process, on loopback, and how the connections spread. Not a benchmark. Invariant: what it shows
+//! comes over the admin endpoint, as it would from any instance; nothing is read by private means.
+
+mod backends;
+mod scene;
+mod traffic;
+mod view;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use ringway_config::{
+    AdminBind, Backend, BackendAddress, BindAddress, Config, HealthCheck, Listener, Log, LogLevel,
+    Pool, Shutdown,
+};
+use ringway_control::{RunParams, Signals, start};
+use rustix::process::{Resource, getrlimit};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::cli::DemoArgs;
+use crate::client::Endpoint;
+use crate::failure::Failure;
+use crate::output::say;
+use crate::{COMMIT, VERSION, logs};
+
+use backends::DemoBackends;
+use scene::Scene;
+
+/// Where the demo listens when nothing else does.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Where its admin endpoint answers when nothing else does.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
+/// Time for the visitors' own connections to end; the demo's are over by then.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Most connections at once, where the descriptors allow it.
+const CONNECTIONS_MAX: u64 = 10_000;
+/// Descriptors per connection, with room to spare: the balancer holds two, and the visitor's
+/// traffic and the backend each one more, all in this process.
+const DESCRIPTORS_PER_CONNECTION: u64 = 8;
+
+/// Runs until Ctrl-C, SIGTERM, `--duration` or a drain over the admin endpoint.
+pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
+    let log = Log { level: LogLevel::Warn, ..Log::default() };
+    logs::init(&log);
+    let runtime = runtime()?;
+    let (backends, addresses) = {
+        let _inside = runtime.enter();
+        DemoBackends::bind().map_err(|error| failed("the demo's backends", &error))?
+    };
+    let running = start(RunParams {
+        config: config(args, &addresses, log)?,
+        config_path: None,
+        version: VERSION,
+        commit: COMMIT,
+        signals: Signals::Ignore,
+    })?;
+    let target = running.listeners().first().and_then(|(_, address)| address.parse().ok());
+    let admin = running.admin().and_then(|address| address.parse().ok());
+    let (Some(target), Some(BackendAddress::Tcp(admin))) = (target, admin) else {
+        return Err(Failure::Runtime("the demo's own addresses are unknown".to_owned()));
+    };
+    let scene = Scene {
+        target: reachable(target),
+        admin,
+        endpoint: Endpoint::new(BackendAddress::Tcp(admin)),
+        backends: addresses,
+        workers: running.workers(),
+    };
+    say(&scene.introduction())?;
+
+    let asked_to_end = asked_to_end()?;
+    let (traffic, duration) = (!args.no_traffic, args.duration);
+    let stopper = running.stopper();
+    let shown = thread::spawn(move || {
+        let shown = runtime.block_on(async {
+            backends.serve();
+            let end = async {
+                match duration {
+                    Some(duration) => tokio::select! {
+                        _ = asked_to_end => {}
+                        () = tokio::time::sleep(duration) => {}
+                    },
+                    None => drop(asked_to_end.await),
+                }
+            };
+            scene.play(traffic, end).await
+        });
+        stopper.drain();
+        shown
+    });
+    running.run().map_err(|error| Failure::Runtime(error.to_string()))?;
+    shown.join().map_err(|_| Failure::Runtime("the demo's display failed".to_owned()))?
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed("the demo's runtime", &error))
+}
+
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::Runtime(format!("{what}: {error}"))
+}
+
+fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Result<Config, Failure> {
+    let listen = args.listen.unwrap_or_else(|| free_or_any(LISTEN));
+    let admin = args.admin.unwrap_or_else(|| free_or_any(ADMIN));
+    let admin = AdminBind::try_from(BindAddress::Tcp(admin))
+        .map_err(|error| Failure::Usage(format!("--admin: {error}")))?;
+    let mut listener = Listener::new("demo", vec![BindAddress::Tcp(listen)], 0);
+    listener.connections_limit = Some(connections_limit());
+    let backends = backends.iter().copied().map(BackendAddress::Tcp).map(Backend::new);
+    let mut pool = Pool::new("demo", backends.collect());
+    let mut health = HealthCheck::default();
+    health.params.interval = Duration::from_secs(1);
+    pool.health = Some(health);
+    let mut config = Config::new(vec![listener], vec![pool]);
+    config.workers = args.workers.0.clone();
+    config.admin = Some(admin);
+    config.log = log;
+    config.shutdown = Shutdown { delay: Duration::ZERO, drain: DRAIN };
+    Ok(config)
+}
+
+/// `address` if nobody listens there, else any free port of the same IP address. Asked without
+/// SO_REUSEPORT: another instance of the same user would otherwise share its connections with us.
+fn free_or_any(address: SocketAddr) -> SocketAddr {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::new(address.ip(), 0),
+    }
+}
+
+/// As many connections as the descriptors of this process allow with everything inside it.
+fn connections_limit() -> u32 {
+    let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let connections = (descriptors / DESCRIPTORS_PER_CONNECTION).clamp(1, CONNECTIONS_MAX);
+    u32::try_from(connections).expect("invariant: at most CONNECTIONS_MAX")
+}
+
+/// An address to connect to: a listener on every address is also on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Completes at the first SIGINT or SIGTERM. A second one ends the process at once: this thread
+/// outlives everything else, also a drain that takes its time.
+fn asked_to_end() -> Result<oneshot::Receiver<()>, Failure> {
+    let runtime = runtime()?;
+    let (asked, receiver) = oneshot::channel();
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        let listen = |kind| signal(kind).map_err(|error| failed("signals", &error));
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?)
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let mut next = async || {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            };
+            next().await;
+            // Whoever waited for it may be gone already.
+            let _ = asked.send(());
+            next().await;
+            std::process::exit(1)
+        });
+    });
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_left_alone() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        assert_eq!(free_or_any(address).port(), 0);
+        drop(taken);
+        assert_eq!(free_or_any(address), address);
+    }
+
+    #[test]
+    fn every_address_is_reached_over_loopback() {
+        let reach = |text: &str| reachable(text.parse().expect("an address")).to_string();
+        assert_eq!(reach("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(reach("[::]:80"), "[::1]:80");
+        assert_eq!(reach("127.0.0.2:80"), "127.0.0.2:80");
+    }
+}

@@ -1,0 +1,93 @@
+//! What `GET /v1/status` says, as far as it is shown. Not the whole answer: `ringway status --json`
+//! prints that as it came. Invariant: a field that an instance of another version does not send is
+//! empty, not an error; a field with another type is an error.
+
+use serde::Deserialize;
+
+use crate::client::{Endpoint, Method};
+use crate::failure::Failure;
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Snapshot {
+    pub(crate) version: String,
+    pub(crate) commit: String,
+    pub(crate) pid: u32,
+    /// Since the start.
+    pub(crate) uptime_seconds: f64,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) pools: Vec<Pool>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Worker {
+    pub(crate) worker: u32,
+    pub(crate) cpu: Option<u32>,
+    /// Open now.
+    pub(crate) connections: u64,
+    /// Since the start.
+    pub(crate) connections_total: u64,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    /// Where it is really bound.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) pool: String,
+    /// Open now.
+    pub(crate) connections: u64,
+    /// Since the start.
+    pub(crate) connections_total: u64,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    pub(crate) backends: Vec<Backend>,
+}
+
+/// One backend of a pool.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Backend {
+    pub(crate) address: String,
+    /// `up`, `down` or what else the instance calls it.
+    pub(crate) state: String,
+    /// Why it is in this state.
+    pub(crate) reason: Option<String>,
+    /// Since the last check.
+    pub(crate) checked_seconds_ago: Option<f64>,
+    /// Open now.
+    pub(crate) connections: u64,
+    /// Since the start.
+    pub(crate) connections_total: u64,
+}
+
+impl Snapshot {
+    /// Asks `endpoint`.
+    pub(crate) fn fetch(endpoint: &Endpoint) -> Result<Snapshot, Failure> {
+        let response = endpoint.request(Method::Get, "/v1/status")?;
+        Snapshot::read(&response.body).map_err(|error| {
+            Failure::Runtime(format!("{endpoint}: the status cannot be read: {error}"))
+        })
+    }
+
+    /// Reads the body of an answer.
+    pub(crate) fn read(body: &[u8]) -> Result<Snapshot, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
+    /// Connections open now.
+    pub(crate) fn connections(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.connections).sum()
+    }
+}
