@@ -10,6 +10,8 @@ pub const DEPTH_MAX: usize = 32;
 pub const NODES_MAX: usize = 400_000;
 /// Most errors kept for one file; the rest are counted.
 pub const ERRORS_MAX: usize = 1000;
+/// Most errors for which a near word is looked up, which costs more than all the rest.
+pub(crate) const SUGGESTIONS_MAX: usize = 100;
 /// Widest part of a line shown under an error, in characters.
 pub(crate) const EXCERPT_CHARS_MAX: usize = 160;
 /// Longest value repeated inside a message, in characters.
@@ -61,7 +63,7 @@ const _: () = assert!(BACKENDS_MAX * BACKEND_NODES * 4 < NODES_MAX);
 const _: () = assert!(LISTENERS_MAX * 64 < NODES_MAX && POOLS_MAX * 64 < NODES_MAX);
 // Even the densest file cannot hold many more nodes than bytes.
 const _: () = assert!(NODES_MAX < FILE_BYTES_MAX);
-const _: () = assert!(DEPTH_MAX >= 16);
+const _: () = assert!(DEPTH_MAX >= 16 && SUGGESTIONS_MAX < ERRORS_MAX);
 const _: () = assert!(QUOTE_CHARS_MAX < EXCERPT_CHARS_MAX);
 const _: () = assert!(NAME_CHARS_MAX <= SUGGEST_CHARS_MAX);
 const _: () = assert!(PROBE_INTERVAL_MS_MIN < PROBE_MS_MAX && PROBE_MS_MAX < DURATION_MS_MAX);

@@ -91,10 +91,16 @@ impl<'d> PoolNames<'d> {
     ) -> Option<usize> {
         let index = self.indices.get(name).copied();
         if index.is_none() && self.known {
-            let hint = match nearest(name, self.indices.keys().copied()) {
+            let names = self.indices.keys().copied();
+            let near = if found.wants_suggestions() {
+                nearest(name, names)
+            } else {
+                None
+            };
+            let hint = match near {
                 _ if self.entries.is_empty() => "; `pools` is missing".to_owned(),
-                Some(near) if found.has_room() => format!("; did you mean `{near}`?"),
-                Some(_) | None => String::new(),
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => String::new(),
             };
             reject(
                 found,

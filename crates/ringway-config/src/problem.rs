@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::limits::{ERRORS_MAX, EXCERPT_CHARS_MAX, QUOTE_CHARS_MAX};
+use crate::limits::{ERRORS_MAX, EXCERPT_CHARS_MAX, QUOTE_CHARS_MAX, SUGGESTIONS_MAX};
 
 /// One error of a configuration, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,9 +172,9 @@ impl<'t> Collector<'t> {
         });
     }
 
-    /// Whether near words are still worth looking up: not once the list is full.
-    pub(crate) fn has_room(&self) -> bool {
-        self.problems.len() < ERRORS_MAX
+    /// Whether near words are still worth looking up: a list this long is not read to its end.
+    pub(crate) fn wants_suggestions(&self) -> bool {
+        self.problems.len() < SUGGESTIONS_MAX
     }
 
     /// The line `number` (from 1), without its end.

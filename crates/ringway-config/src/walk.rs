@@ -181,7 +181,7 @@ impl<'f, 't> Lowering<'f, 't> {
         word: &str,
         candidates: impl IntoIterator<Item = &'c str>,
     ) -> Option<&'c str> {
-        if self.found.has_room() {
+        if self.found.wants_suggestions() {
             nearest(word, candidates)
         } else {
             None
