@@ -99,7 +99,7 @@ impl<'d> PoolNames<'d> {
             };
             let hint = match near {
                 _ if self.entries.is_empty() => "; `pools` is missing".to_owned(),
-                Some(near) => format!("; did you mean `{near}`?"),
+                Some(near) => format!("; did you mean `{}`?", quoted(near)),
                 None => String::new(),
             };
             reject(

@@ -123,6 +123,15 @@ fn control_characters_are_refused_and_never_printed() {
 }
 
 #[test]
+fn a_suggestion_is_made_safe_to_print_too() {
+    let text = VALID
+        .replace("pool: p", "pool: databas")
+        .replace("{p:", "{\"data\\tbase\":");
+    let errors = errors(&text);
+    assert!(errors.contains("did you mean `data\\tbase`?"), "{errors}");
+}
+
+#[test]
 fn line_ends_and_a_byte_order_mark_change_nothing() {
     let expected = parse("f", VALID);
     assert!(expected.is_ok());

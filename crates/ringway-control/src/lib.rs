@@ -12,7 +12,6 @@
 mod access_line;
 mod access_log;
 mod admin;
-mod admin_bind;
 mod clock;
 mod cpus;
 mod crew;

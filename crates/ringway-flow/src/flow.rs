@@ -261,7 +261,9 @@ impl Flow {
     fn on_no_backend(&mut self, turn: &mut Turn<'_>) {
         self.connect_in_flight = false;
         self.back_exists = false;
-        let ended = if self.attempts > 1 {
+        // The attempt that found nobody to try is none.
+        self.attempts -= 1;
+        let ended = if self.attempts > 0 {
             Ended {
                 by: Party::Backend,
                 why: Why::ConnectFailed,

@@ -313,6 +313,7 @@ impl Half {
         turn: &mut Turn<'_>,
     ) -> Option<Fault> {
         self.in_flight.end(InFlight::SEND);
+        self.sent_bytes += u64::from(result.unwrap_or(0));
         if self.stage == Stage::Dead {
             self.drop_queue(turn);
             return None;
@@ -321,7 +322,6 @@ impl Half {
             Ok(sent) => sent,
             Err(fault) => return Some(fault),
         };
-        self.sent_bytes += u64::from(sent);
         self.head_sent += sent;
         let head = self
             .queue
@@ -503,15 +503,14 @@ impl Half {
         turn: &mut Turn<'_>,
     ) -> Option<Fault> {
         self.in_flight.end(InFlight::SPLICE_OUT);
+        let moved = result.unwrap_or(0);
+        self.sent_bytes += u64::from(moved);
+        self.pipe_bytes = self.pipe_bytes.saturating_sub(moved);
         if self.stage == Stage::Dead {
             return None;
         }
         match result {
-            Ok(bytes) => {
-                self.sent_bytes += u64::from(bytes);
-                self.pipe_bytes = self.pipe_bytes.saturating_sub(bytes);
-            }
-            Err(Fault::WouldBlock) => {}
+            Ok(_) | Err(Fault::WouldBlock) => {}
             Err(fault) => return Some(fault),
         }
         if self.pipe_bytes > 0 {

@@ -17,6 +17,12 @@ use std::time::Duration;
 
 use crate::ProbeParams;
 
+// Linux error numbers, the same on every platform that has io_uring.
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;
+
 /// What a backend is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
@@ -88,6 +94,16 @@ impl ProbeFailure {
             Self::Other(_) => "other",
         }
     }
+
+    /// Whether the failure says anything about the backend. A host that has no port, descriptor or memory
+    /// left for a probe knows no more than before, and must not take its backends for dead.
+    pub const fn is_of_backend(self) -> bool {
+        match self {
+            Self::Refused | Self::Timeout | Self::Reset | Self::Unreachable => true,
+            Self::NoPorts => false,
+            Self::Other(errno) => !matches!(errno, ENOMEM | ENFILE | EMFILE | ENOBUFS),
+        }
+    }
 }
 
 /// A change of health; `from` and `to` always differ.
@@ -148,6 +164,9 @@ impl Judge {
         self.last_result_at = Some(now);
         if let ProbeResult::Failed(failure) = result {
             self.last_failure = Some(*failure);
+            if !failure.is_of_backend() {
+                return None;
+            }
         }
         let from = self.health();
         self.state = self.next(result);
@@ -221,14 +240,33 @@ mod tests {
     use proptest::prelude::*;
     use std::fmt::Write as _;
 
-    const FAILURES: [ProbeFailure; 6] = [
+    const FAILURES: [ProbeFailure; 5] = [
         ProbeFailure::Refused,
         ProbeFailure::Timeout,
         ProbeFailure::Reset,
         ProbeFailure::Unreachable,
-        ProbeFailure::NoPorts,
         ProbeFailure::Other(5),
     ];
+
+    #[test]
+    fn a_shortage_of_this_host_is_not_the_backends_fault() {
+        let mut judge = Judge::new(&params(1, 1));
+        judge.on_result(Duration::ZERO, &ProbeResult::Ok);
+        for failure in [
+            ProbeFailure::NoPorts,
+            ProbeFailure::Other(EMFILE),
+            ProbeFailure::Other(ENOBUFS),
+        ] {
+            let now = Duration::from_secs(1);
+            assert_eq!(judge.on_result(now, &ProbeResult::Failed(failure)), None);
+            assert_eq!(
+                (judge.health(), judge.last_failure()),
+                (Health::Up, Some(failure))
+            );
+        }
+        let refused = ProbeResult::Failed(ProbeFailure::Refused);
+        assert!(judge.on_result(Duration::from_secs(2), &refused).is_some());
+    }
 
     fn params(rise: u32, fall: u32) -> ProbeParams {
         let second = Duration::from_secs(1);

@@ -137,8 +137,8 @@ impl World {
                 let now = self.now;
                 let session = self.session_mut(slot)?;
                 session.ended = Some(ended);
-                let session = self.session(slot)?;
                 self.tally.count_ended(ended);
+                let session = self.session(slot)?;
                 check::finished(session, ended, now, &self.kernel, &self.peers)?;
             }
         }

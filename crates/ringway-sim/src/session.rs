@@ -121,7 +121,7 @@ impl Session {
             Input::Connected(result) => {
                 self.connecting_since = None;
                 self.connected = result.is_ok() && self.closing_since.is_none();
-                self.moved = now;
+                self.touch(now);
             }
             Input::NoBackend => self.connecting_since = None,
             Input::Received {
@@ -173,6 +173,13 @@ impl Session {
             let was_reset = self.halves[from.other()].destination_failed;
             let end = if was_reset { SourceEnd::Reset } else { end };
             self.halves[from].source_end = Some(end);
+            self.touch(now);
+        }
+    }
+
+    /// What happens once the flow closes moves no deadline.
+    fn touch(&mut self, now: Moment) {
+        if self.closing_since.is_none() {
             self.moved = now;
         }
     }
@@ -180,7 +187,7 @@ impl Session {
     /// Bytes that are dropped do not count as moved.
     fn note_moved_in(&mut self, from: Side, now: Moment) {
         if !self.is_half_dead(from) {
-            self.moved = now;
+            self.touch(now);
         }
     }
 
@@ -191,12 +198,14 @@ impl Session {
         match result {
             Ok(bytes) => {
                 half.taken += u64::from(bytes);
-                self.moved = now;
+                self.touch(now);
             }
             Err(Fault::WouldBlock | Fault::Cancelled) => {}
             Err(Fault::Reset | Fault::Other) => {
                 half.destination_failed = true;
-                self.moved = if was_dead { self.moved } else { now };
+                if !was_dead {
+                    self.touch(now);
+                }
             }
         }
     }

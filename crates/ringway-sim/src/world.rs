@@ -159,10 +159,11 @@ impl World {
         self.collect_events();
         if self.events.is_empty() {
             self.check_not_stalled()?;
-            return self.pass_time();
+            return Ok(self.pass_time()? || self.drain()?);
         }
         if self.dice.chance(self.options.faults.time_races) {
-            return self.pass_time().map(|_| true);
+            self.pass_time()?;
+            return Ok(true);
         }
         let event = self.events[self.dice.index(self.events.len())];
         self.trace(|| format!("{event:?}"));
@@ -379,7 +380,7 @@ impl World {
 
     // ── time and chance ─────────────────────────────────────────────────────────────────────────
 
-    /// Lets time pass until the next moment at which something is due. False when the world is over.
+    /// Lets time pass until the next moment at which something is due. False when nothing is.
     fn pass_time(&mut self) -> Result<bool, String> {
         let wakes = self.peers.iter().filter_map(|peer| peer.wakes(&self.kernel.links[peer.link]));
         let connects = self.kernel.operations.iter().filter_map(|it| match it.kind {
@@ -393,7 +394,7 @@ impl World {
             .filter(|&at| at > self.now && at < Moment::NEVER)
             .min();
         let Some(next) = next else {
-            return self.drain();
+            return Ok(false);
         };
         self.now = next.after(Span::from_micros(self.dice.below(1_000)));
         self.trace(|| "time passes".into());
@@ -411,7 +412,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing will ever happen by itself any more: what is left has no deadline.
+    /// Nothing will ever happen by itself any more: what is left has no deadline. False when nothing is left.
     fn drain(&mut self) -> Result<bool, String> {
         if self.sessions().next().is_none() {
             return Ok(false);

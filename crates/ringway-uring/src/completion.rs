@@ -173,3 +173,35 @@ fn received(result: Result<u32, Errno>, flags: u32, buffers: &mut Buffers) -> Co
         nonempty: cqueue::sock_nonempty(flags),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `IORING_CQE_F_BUFFER`, and the buffer's number above bit 16.
+    fn with_buffer(id: u32) -> u32 {
+        1 | id << 16
+    }
+
+    #[test]
+    fn a_buffer_comes_with_bytes_only() {
+        let cases = [
+            (Ok(5), with_buffer(0), true),
+            (Ok(0), 0, false),
+            // Some kernels consume a buffer for an end of stream or an error.
+            (Ok(0), with_buffer(0), false),
+            (Err(Errno(libc::ECONNRESET)), with_buffer(0), false),
+            (Err(Errno(libc::ECANCELED)), 0, false),
+        ];
+        for (given, flags, held) in cases {
+            let mut buffers = Buffers::new(64, 1, 4).unwrap();
+            let kind = received(given, flags, &mut buffers);
+            let CompletionKind::Received { result, buffer, .. } = kind else {
+                unreachable!()
+            };
+            assert_eq!((result, buffer.is_some()), (given, held), "{flags}");
+            assert_eq!(buffers.held(), u32::from(held));
+            assert_eq!(buffers.published() + buffers.free() + buffers.held(), 4);
+        }
+    }
+}

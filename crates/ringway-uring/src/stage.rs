@@ -52,13 +52,13 @@ impl Ring {
     pub fn receive(&mut self, fd: BorrowedFd<'_>, token: Token, budget: u32) {
         assert!(budget > 0, "a receive of 0 bytes would be unlimited");
         let (fd, size) = (Fd(fd.as_raw_fd()), self.buffers.size());
-        let entry = match self.report.receives_by {
-            // The kernel ends the operation with the completion that reaches the limit, which may
-            // overshoot by all but one byte of its buffer.
-            ReceivesBy::Budget if budget > size => {
-                sqe::receive_until(fd, GROUP, budget - (size - 1))
-            }
-            ReceivesBy::Budget | ReceivesBy::OneShot => {
+        let multishot = match self.report.receives_by {
+            ReceivesBy::Budget => multishot_limit(budget, size),
+            ReceivesBy::OneShot => None,
+        };
+        let entry = match multishot {
+            Some(limit) => sqe::receive_until(fd, GROUP, limit),
+            None => {
                 let len = budget.min(size);
                 let recv = opcode::Recv::new(fd, std::ptr::null_mut(), len).buf_group(GROUP);
                 recv.build().flags(Flags::BUFFER_SELECT)
@@ -212,5 +212,34 @@ impl Ring {
         let entry = entry.user_data(UserData::internal(Kind::Cancel).pack());
         // SAFETY: the entry names no memory.
         unsafe { self.push(&entry) };
+    }
+}
+
+/// After how many bytes a multishot receive must end so that it cannot exceed `budget`: the kernel
+/// ends it with the completion that reaches the limit, which may overshoot by all but one byte of
+/// its buffer. `None` if a single buffer may hold it all.
+fn multishot_limit(budget: u32, buffer_size: u32) -> Option<u32> {
+    (budget > buffer_size).then(|| budget - (buffer_size - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_limit_never_exceeds_its_budget_and_leaves_less_than_a_buffer(
+            budget in 1..=u32::MAX,
+            size in 1..=u32::MAX,
+        ) {
+            let Some(limit) = multishot_limit(budget, size) else {
+                prop_assert!(budget <= size);
+                return Ok(());
+            };
+            prop_assert!(limit > 0, "0 would be unlimited");
+            let most = u64::from(limit) + u64::from(size) - 1;
+            prop_assert_eq!(most, u64::from(budget));
+        }
     }
 }

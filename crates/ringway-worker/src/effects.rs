@@ -166,6 +166,7 @@ impl Worker {
                 Pick::None(reason) => return Err(reason),
             }
         }
+        Err(NoBackend::AllTried)
     }
 
     fn start_attempt(&mut self, slot: u32, pool: u16, backend: BackendIndex) {

@@ -16,8 +16,7 @@ use ringway_config::{
     AdminBind, Backend, BackendAddress, BindAddress, Config, HealthCheck, Listener, Log, LogLevel,
     Pool, Shutdown,
 };
-use ringway_control::{RunParams, Signals, start};
-use rustix::process::{Resource, getrlimit};
+use ringway_control::{RunParams, Signals, limits, start};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -39,9 +38,9 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901)
 const DRAIN: Duration = Duration::from_secs(2);
 /// Most connections at once, where the descriptors allow it.
 const CONNECTIONS_MAX: u64 = 10_000;
-/// Descriptors per connection, with room to spare: the balancer holds two, and the visitor's
-/// traffic and the backend each one more, all in this process.
-const DESCRIPTORS_PER_CONNECTION: u64 = 8;
+/// The part of the balancer's own maximum: its two descriptors per connection, and one each for the
+/// demo's visitor and its backend, all come from this process.
+const CONNECTIONS_PART: u64 = 3;
 
 /// Runs until Ctrl-C, SIGTERM, `--duration` or a drain over the admin endpoint.
 pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
@@ -139,8 +138,7 @@ fn free_or_any(address: SocketAddr) -> SocketAddr {
 
 /// As many connections as the descriptors of this process allow with everything inside it.
 fn connections_limit() -> u32 {
-    let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let connections = (descriptors / DESCRIPTORS_PER_CONNECTION).clamp(1, CONNECTIONS_MAX);
+    let connections = (limits().connections_max / CONNECTIONS_PART).clamp(1, CONNECTIONS_MAX);
     u32::try_from(connections).expect("invariant: at most CONNECTIONS_MAX")
 }
 

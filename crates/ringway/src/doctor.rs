@@ -1,12 +1,14 @@
 //! `ringway doctor`: what this kernel and these limits allow, one line each. The io_uring part is
-//! tried in `ringway-uring`; the rest is read in `limits`. Invariant: it changes nothing, and every
+//! tried in `ringway-uring`; the rest is read in `system`. Invariant: it changes nothing but its own
+//! process, and every
 //! line that is not `ok` says what to do.
+
+mod system;
 
 use serde_json::json;
 
 use crate::cli::DoctorArgs;
 use crate::failure::Failure;
-use crate::limits;
 use crate::output::{pretty, say};
 use crate::table::{Align, Table};
 
@@ -68,7 +70,7 @@ impl From<ringway_uring::Finding> for Check {
 
 /// Prints every check; fails with the first one without which nothing runs.
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
-    let mut checks = limits::checks();
+    let mut checks = system::checks();
     checks.extend(ringway_uring::probe().into_iter().map(Check::from));
     say(&if args.json { as_json(&checks) } else { as_lines(&checks) })?;
     match first_missing(&checks) {

@@ -11,7 +11,6 @@ mod demo;
 mod doctor;
 mod drain;
 mod failure;
-mod limits;
 mod logs;
 mod output;
 mod proxy;

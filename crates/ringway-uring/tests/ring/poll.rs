@@ -124,3 +124,13 @@ fn a_minimum_wait_still_delivers_a_single_completion() {
     ring.reap(&mut out, 8);
     assert_eq!(out.len(), 1);
 }
+
+#[test]
+fn a_wait_of_zero_runs_the_kernels_deferred_work() {
+    let mut ring = ring();
+    let waker = Waker::new().unwrap();
+    ring.poll(waker.as_fd(), token(1), Interest::Readable);
+    assert!(at_once(&mut ring).is_empty());
+    waker.wake();
+    assert_eq!(at_once(&mut ring).len(), 1);
+}

@@ -1,0 +1,116 @@
+//! Which keeper probes which backend, and starting the keepers that have something to do.
+//!
+//! A keeper shares its worker's CPU. Invariant: every backend with checks has exactly one keeper.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringway_config::{BackendAddress, Config, HealthCheck};
+use ringway_health::{key_of, owner};
+use ringway_keeper::{KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn};
+
+use crate::error::StartError;
+use crate::health::keys;
+use crate::plan::place;
+
+/// The targets of each of `workers` keepers.
+pub(crate) fn targets(config: &Config, workers: usize) -> Vec<Vec<Target>> {
+    let mut by_keeper: Vec<Vec<Target>> = (0..workers).map(|_| Vec::new()).collect();
+    for (at, pool) in config.pools.iter().enumerate() {
+        let Some(check) = &pool.health else { continue };
+        for (backend, key) in pool.backends.iter().zip(keys(at, pool.backends.len())) {
+            let name = format!("{}/{}", pool.name, backend.address);
+            let keeper = owner(key_of(&name), place(workers));
+            by_keeper[usize::from(keeper)].push(Target {
+                key,
+                address: probe_address(&backend.address, check),
+                params: check.params,
+            });
+        }
+    }
+    by_keeper
+}
+
+fn probe_address(address: &BackendAddress, check: &HealthCheck) -> ProbeAddress {
+    match address {
+        BackendAddress::Tcp(address) => {
+            let mut address = *address;
+            address.set_port(check.port.unwrap_or(address.port()));
+            ProbeAddress::Tcp(address)
+        }
+        BackendAddress::Unix(path) => ProbeAddress::Unix(Path::to_owned(path)),
+    }
+}
+
+/// Starts a keeper beside each worker that owns a backend.
+pub(crate) fn start(
+    config: &Config,
+    cpus: &[usize],
+    epoch: Instant,
+    sink: &Arc<dyn VerdictSink>,
+    mut seed: impl FnMut() -> u64,
+) -> Result<Vec<KeeperHandle>, StartError> {
+    let targets = targets(config, cpus.len());
+    let fleet_count = targets.iter().map(Vec::len).sum();
+    let mut keepers = Vec::new();
+    for (at, (targets, cpu)) in targets.into_iter().zip(cpus).enumerate() {
+        if targets.is_empty() {
+            continue;
+        }
+        let params = KeeperParams {
+            index: place(at),
+            cpu: Some(*cpu),
+            targets,
+            fleet_count,
+            seed: seed(),
+            start: epoch,
+        };
+        let keeper = spawn(params, Arc::clone(sink));
+        keepers.push(keeper.map_err(|source| StartError::Keeper { index: place(at), source })?);
+    }
+    Ok(keepers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use ringway_config::{Backend, Pool};
+
+    use super::*;
+
+    #[test]
+    fn every_checked_backend_has_one_keeper_and_the_others_none() {
+        let pool = |name: &str, health| {
+            let backends = (1..=20).map(|n| Backend::new(format!("10.0.0.{n}:80").parse().unwrap()));
+            let mut pool = Pool::new(name, backends.collect());
+            pool.health = health;
+            pool
+        };
+        let check = HealthCheck {
+            port: Some(8081),
+            ..HealthCheck::default()
+        };
+        let config = Config::new(Vec::new(), vec![pool("a", None), pool("b", Some(check))]);
+        for workers in [1, 2, 3, 8] {
+            let by_keeper = targets(&config, workers);
+            assert_eq!(by_keeper.len(), workers);
+            let all: Vec<&Target> = by_keeper.iter().flatten().collect();
+            assert_eq!(all.len(), 20);
+            assert!(all.iter().all(|target| target.key.pool == 1));
+            assert_eq!(all.iter().map(|t| t.key.backend).collect::<HashSet<_>>().len(), 20);
+            let ProbeAddress::Tcp(address) = &all[0].address else {
+                panic!("not TCP: {:?}", all[0]);
+            };
+            assert_eq!(address.port(), 8081);
+        }
+    }
+
+    #[test]
+    fn a_unix_backend_is_probed_where_it_is() {
+        let address = "unix:/run/b.sock".parse().unwrap();
+        let probed = probe_address(&address, &HealthCheck::default());
+        assert_eq!(probed, ProbeAddress::Unix("/run/b.sock".into()));
+    }
+}
