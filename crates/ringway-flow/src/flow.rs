@@ -117,6 +117,8 @@ impl Flow {
                 let is_first = half.received_bytes == 0;
                 if half.on_received(chunk, backlog, rearm, turn) {
                     self.moved(from, is_first, turn);
+                } else {
+                    self.lost_at_close(from);
                 }
                 self.pump(from, turn);
             }
@@ -205,7 +207,7 @@ impl Flow {
 
     /// Whether no byte moved for a while and none is waiting: the flow may be closed gently.
     pub fn is_quiet(&self, now: Moment) -> bool {
-        now >= self.last_moved.after(QUIET_AFTER) && !self.has_undelivered()
+        now >= self.last_moved.after(QUIET_AFTER) && self.is_whole()
     }
 
     /// Whether the flow is past the point of being closed by anyone.
@@ -295,10 +297,12 @@ impl Flow {
     }
 
     fn on_spliced_in(&mut self, from: Side, result: Result<u32, Fault>, turn: &mut Turn<'_>) {
-        let is_first = self.halves[from].received_bytes == 0;
+        let received_before = self.halves[from].received_bytes;
         let end = self.halves[from].on_spliced_in(result, turn);
-        if matches!(result, Ok(bytes) if bytes > 0) {
-            self.moved(from, is_first, turn);
+        if self.halves[from].received_bytes > received_before {
+            self.moved(from, received_before == 0, turn);
+        } else if matches!(result, Ok(bytes) if bytes > 0) {
+            self.lost_at_close(from);
         }
         if let Some(end) = end {
             self.source_ended(from, end, turn);
@@ -309,6 +313,9 @@ impl Flow {
     /// No more bytes will come from `from`. After a reset it takes no more either.
     fn source_ended(&mut self, from: Side, end: End, turn: &mut Turn<'_>) {
         if self.halves[from].stage != Stage::Flowing {
+            if end == End::Reset {
+                self.lost_at_close(from);
+            }
             return;
         }
         // A send that failed has consumed the socket's error: the receive then sees a mere end.
@@ -335,6 +342,7 @@ impl Flow {
         let side = from.other();
         self.was_reset[side] = true;
         self.note_end(side, End::Reset);
+        self.last_moved = turn.now;
         self.deadline_changed = true;
         self.halves[from].die(turn);
     }
@@ -458,7 +466,7 @@ impl Flow {
             return;
         }
         let how = match why {
-            Why::Idle | Why::HalfClose | Why::FirstByte if !self.has_undelivered() => CloseHow::Fin,
+            Why::Idle | Why::HalfClose | Why::FirstByte if self.is_whole() => CloseHow::Fin,
             Why::Drain if self.is_quiet(turn.now) => CloseHow::Fin,
             Why::Idle | Why::HalfClose | Why::FirstByte | Why::Drain => CloseHow::Reset,
             Why::Fin | Why::Reset | Why::Lifetime | Why::ConnectFailed => CloseHow::Reset,
@@ -472,8 +480,19 @@ impl Flow {
         self.close(how, how, Ended { by, why }, turn);
     }
 
-    fn has_undelivered(&self) -> bool {
-        !self.halves.front.is_drained() || !self.halves.back.is_drained()
+    /// Whether each peer has, as far as can be known, everything the other one sent, so that a FIN
+    /// does not pass for the end of more.
+    fn is_whole(&self) -> bool {
+        let is_reset = self.first_end.is_some_and(|end| end.why == Why::Reset);
+        let holds_back = |from: &Side| self.halves[*from].holds_back();
+        !is_reset && !Side::BOTH.iter().any(holds_back)
+    }
+
+    /// What came from `from` while the flow closes is lost, so its destination gets no FIN.
+    fn lost_at_close(&mut self, from: Side) {
+        if let Phase::Closing { how, .. } = &mut self.phase {
+            how[from.other()] = CloseHow::Reset;
+        }
     }
 
     fn close(&mut self, front: CloseHow, back: CloseHow, ended: Ended, turn: &mut Turn<'_>) {

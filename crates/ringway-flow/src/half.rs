@@ -174,6 +174,11 @@ impl Half {
                 .has(InFlight::SEND | InFlight::SPLICE_OUT | InFlight::SPLICE_IN)
     }
 
+    /// Whether bytes wait here, or may wait in the source's socket because nothing fetches them.
+    pub(crate) fn holds_back(&self) -> bool {
+        !self.is_drained() || (self.starved && self.stage == Stage::Flowing)
+    }
+
     /// The source ended. Its bytes so far still go out.
     pub(crate) fn end(&mut self, end: End) {
         if self.stage == Stage::Flowing {

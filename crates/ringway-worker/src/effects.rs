@@ -147,7 +147,8 @@ impl Worker {
                 .as_ref()
                 .is_some_and(|limit| limit.is_reached())
         };
-        loop {
+        // A lost race for a permit counts as tried, and there is room for so many only.
+        while !held.tried.is_exhausted() {
             match pool
                 .pool
                 .pick(held.key, &mut self.draw, &held.tried, is_full)

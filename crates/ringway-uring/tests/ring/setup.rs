@@ -1,8 +1,11 @@
 //! Set-up on this kernel: what is in use, what is refused and how that is said.
 
+use std::os::fd::AsFd;
+
 use crate::common::*;
 use ringway_uring::{
-    Finding, Outcome, ReceiveStyle, ReceivesBy, Ring, RingParams, SetupError, probe,
+    Errno, Finding, Interest, Outcome, ReceiveStyle, ReceivesBy, Ring, RingParams, SetupError,
+    Waker, probe,
 };
 
 #[test]
@@ -46,8 +49,8 @@ fn an_enormous_queue_is_clamped() {
     assert!(ring.report().sq_entries < 1 << 20 && ring.report().sq_entries >= 1024);
 }
 
-/// Makes io_uring_setup(2) fail with `errno` on this thread for the rest of its life.
-fn deny_setup(errno: i32) {
+/// Makes a system call fail with `errno` on this thread for the rest of its life.
+fn deny(call: libc::c_long, errno: i32) {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
     let statement = |code: u32, jt, jf, k| libc::sock_filter {
         code: code as u16,
@@ -57,12 +60,7 @@ fn deny_setup(errno: i32) {
     };
     let mut filter = [
         statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
-        statement(
-            BPF_JMP | BPF_JEQ | BPF_K,
-            0,
-            1,
-            libc::SYS_io_uring_setup as u32,
-        ),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, call as u32),
         statement(
             BPF_RET | BPF_K,
             0,
@@ -94,7 +92,7 @@ fn a_denied_ring_says_why_and_what_to_do() {
     let attempt = |errno: i32| {
         // The filter binds to the thread and ends with it.
         let thread = std::thread::spawn(move || {
-            deny_setup(errno);
+            deny(libc::SYS_io_uring_setup, errno);
             (Ring::new(&params()).unwrap_err(), probe())
         });
         thread.join().unwrap()
@@ -155,4 +153,34 @@ fn the_probe_agrees_with_the_ring() {
             .any(|finding| matches!(finding.outcome, Outcome::Missing { .. })),
         "{findings:?}"
     );
+}
+
+#[test]
+fn a_ring_that_cannot_enter_says_so_and_loses_no_descriptor() {
+    // The filter binds to the thread and ends with it.
+    let thread = std::thread::spawn(|| {
+        let mut ring = ring();
+        let waker = Waker::new().unwrap();
+        let (ours, mut theirs) = pair();
+        deny(libc::SYS_io_uring_enter, libc::EBADF);
+        ring.poll(waker.as_fd(), token(0), Interest::Readable);
+        let error = ring.submit_and_wait(NOW).unwrap_err();
+        assert_eq!((error.errno, error.staged), (Errno(libc::EBADF), 1));
+        // A full queue cannot be emptied: staging neither hangs nor panics, and the next wait tells.
+        for slot in 0..1000 {
+            ring.poll(waker.as_fd(), token(slot), Interest::Readable);
+        }
+        assert_eq!(
+            ring.submit_and_wait(NOW).unwrap_err().errno,
+            Errno(libc::EBADF)
+        );
+        assert_eq!(ring.in_flight(), ring.report().sq_entries);
+        ring.close(ours);
+        assert_eq!(
+            std::io::Read::read(&mut theirs, &mut [0]).unwrap(),
+            0,
+            "closed all the same"
+        );
+    });
+    thread.join().unwrap();
 }
