@@ -3,6 +3,7 @@
 //! exit code 2.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway_balance::Algorithm;
 use ringway_config::limits::WORKERS_MAX;
-use ringway_config::{AdminBind, BackendAddress, BindAddress, Workers};
+use ringway_config::{AddressError, AdminBind, BackendAddress, BindAddress, Workers};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGWAY_COMMIT"), ")");
 
@@ -135,11 +136,11 @@ pub(crate) struct ProxyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Where to accept connections [default: 127.0.0.1:8080, or any free port if that is taken]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Option<BindAddress>,
+    #[arg(long, value_name = "IP:PORT", value_parser = ip_and_port)]
+    pub(crate) listen: Option<SocketAddr>,
     /// Where the admin endpoint answers [default: 127.0.0.1:9901, or any free port if that is taken]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) admin: Option<AdminBind>,
+    #[arg(long, value_name = "IP:PORT", value_parser = loopback_and_port)]
+    pub(crate) admin: Option<SocketAddr>,
     /// One worker per usable CPU, or a number of them
     #[arg(long, value_name = "auto|N", default_value = "auto")]
     pub(crate) workers: WorkersChoice,
@@ -240,7 +241,25 @@ impl FromStr for AdminChoice {
         }
         text.parse()
             .map(|bind| AdminChoice(Some(bind)))
-            .map_err(|error: ringway_config::AddressError| error.to_string())
+            .map_err(|error: AddressError| error.to_string())
+    }
+}
+
+/// What the demo's listener takes: visitors' URLs have no place for a unix socket.
+fn ip_and_port(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<BindAddress>() {
+        Ok(BindAddress::Tcp(address)) => Ok(address),
+        Ok(BindAddress::Unix(_)) => Err("the demo needs an IP address and a port".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The same for its admin endpoint.
+fn loopback_and_port(text: &str) -> Result<SocketAddr, String> {
+    let address = ip_and_port(text)?;
+    match AdminBind::try_from(BindAddress::Tcp(address)) {
+        Ok(_) => Ok(address),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         DemoBackends::bind().map_err(|error| failed("the demo's backends", &error))?
     };
     let running = start(RunParams {
-        config: config(args, &addresses, log)?,
+        config: config(args, &addresses, log),
         config_path: None,
         version: VERSION,
         commit: COMMIT,
@@ -107,11 +107,9 @@ fn failed(what: &str, error: &io::Error) -> Failure {
     Failure::Runtime(format!("{what}: {error}"))
 }
 
-fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Result<Config, Failure> {
+fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Config {
     let listen = args.listen.unwrap_or_else(|| free_or_any(LISTEN));
     let admin = args.admin.unwrap_or_else(|| free_or_any(ADMIN));
-    let admin = AdminBind::try_from(BindAddress::Tcp(admin))
-        .map_err(|error| Failure::Usage(format!("--admin: {error}")))?;
     let mut listener = Listener::new("demo", vec![BindAddress::Tcp(listen)], 0);
     listener.connections_limit = Some(connections_limit());
     let backends = backends.iter().copied().map(BackendAddress::Tcp).map(Backend::new);
@@ -121,10 +119,10 @@ fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Result<Config, 
     pool.health = Some(health);
     let mut config = Config::new(vec![listener], vec![pool]);
     config.workers = args.workers.0.clone();
-    config.admin = Some(admin);
+    config.admin = Some(AdminBind::Tcp(admin));
     config.log = log;
     config.shutdown = Shutdown { delay: Duration::ZERO, drain: DRAIN };
-    Ok(config)
+    config
 }
 
 /// `address` if nobody listens there, else any free port of the same IP address. Asked without

@@ -1,7 +1,6 @@
 //! `ringway doctor`: what this kernel and these limits allow, one line each. The io_uring part is
 //! tried in `ringway-uring`; the rest is read in `system`. Invariant: it changes nothing but its own
-//! process, and every
-//! line that is not `ok` says what to do.
+//! process, and every line that is not `ok` says what to do.
 
 mod system;
 

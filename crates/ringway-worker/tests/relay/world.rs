@@ -16,9 +16,9 @@ use ringway_worker::{
 };
 
 /// How long anything that must happen may take on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub const MODES: [RelayMode; 4] = [
+pub(crate) const MODES: [RelayMode; 4] = [
     RelayMode::Auto,
     RelayMode::Copy,
     RelayMode::Splice,
@@ -27,13 +27,13 @@ pub const MODES: [RelayMode; 4] = [
 
 /// What a test may choose.
 #[derive(Clone)]
-pub struct Setting {
-    pub relay: RelayMode,
-    pub timeouts: Timeouts,
-    pub pipes_max: usize,
-    pub connections: u64,
-    pub attempts: u8,
-    pub backends: Vec<SocketAddr>,
+pub(crate) struct Setting {
+    pub(crate) relay: RelayMode,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) pipes_max: usize,
+    pub(crate) connections: u64,
+    pub(crate) attempts: u8,
+    pub(crate) backends: Vec<SocketAddr>,
 }
 
 impl Default for Setting {
@@ -56,7 +56,7 @@ impl Default for Setting {
 }
 
 impl Setting {
-    pub fn of(relay: RelayMode) -> Setting {
+    pub(crate) fn of(relay: RelayMode) -> Setting {
         Setting {
             relay,
             ..Setting::default()
@@ -65,16 +65,16 @@ impl Setting {
 }
 
 /// A running worker and the listener of its backend.
-pub struct World {
-    pub address: SocketAddr,
-    pub blocks: WorkerBlocks,
-    pub backend: TcpListener,
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) blocks: WorkerBlocks,
+    pub(crate) backend: TcpListener,
     worker: Option<WorkerHandle>,
     ended: Receiver<()>,
 }
 
 impl World {
-    pub fn new(setting: Setting) -> World {
+    pub(crate) fn new(setting: Setting) -> World {
         let backend = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut addresses = setting.backends.clone();
         addresses.push(backend.local_addr().unwrap());
@@ -159,27 +159,27 @@ impl World {
     }
 
     /// A client's connection and the backend's end of it.
-    pub fn pair(&self) -> (TcpStream, TcpStream) {
+    pub(crate) fn pair(&self) -> (TcpStream, TcpStream) {
         let client = self.client();
         (client, self.accept())
     }
 
-    pub fn client(&self) -> TcpStream {
+    pub(crate) fn client(&self) -> TcpStream {
         patient(TcpStream::connect(self.address).unwrap())
     }
 
-    pub fn accept(&self) -> TcpStream {
+    pub(crate) fn accept(&self) -> TcpStream {
         patient(self.backend.accept().unwrap().0)
     }
 
     /// Waits until no flow is left.
-    pub fn until_idle(&self) {
+    pub(crate) fn until_idle(&self) {
         until("all flows ended", || {
             self.blocks.worker.connections.value() == 0
         });
     }
 
-    pub fn drain(&mut self, window: Duration) {
+    pub(crate) fn drain(&mut self, window: Duration) {
         if let Some(worker) = self.worker.take() {
             worker.send(Message::Drain { window });
             self.ended.recv_timeout(PATIENCE).unwrap();
@@ -199,14 +199,14 @@ impl Drop for World {
     }
 }
 
-pub fn patient(stream: TcpStream) -> TcpStream {
+pub(crate) fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
 /// Polls for what must become true soon.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "in vain: {what}");
@@ -214,12 +214,12 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-pub fn close_by_reset(stream: TcpStream) {
+pub(crate) fn close_by_reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
 }
 
-pub fn fin(stream: &TcpStream) {
+pub(crate) fn fin(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap();
 }

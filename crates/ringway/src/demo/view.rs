@@ -51,7 +51,7 @@ impl Display {
             Style::Redraw { lines } => {
                 let table = table(&self.names, now);
                 // CSI A: up to where the last table began. CSI K: clears the rest of each line.
-                let up = match lines {
+                let up = match *lines {
                     0 => String::new(),
                     lines => format!("\x1b[{lines}A"),
                 };
