@@ -28,8 +28,8 @@ pub enum BackendAddress {
     Unix(PathBuf),
 }
 
-/// Where the admin endpoint answers. Reading one refuses an IP address that is not loopback: whoever
-/// reaches the endpoint may change the instance.
+/// Where the admin endpoint answers. Reading one refuses an IP address that is not loopback:
+/// whoever reaches the endpoint may change the instance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AdminBind {
     /// A loopback address and a port; port 0 lets the kernel pick a free one.
@@ -143,7 +143,8 @@ impl fmt::Display for AddressError {
             ),
             AddressError::Malformed(text) => write!(
                 f,
-                "`{}` is no address: write IP:PORT, as in `127.0.0.1:8080` or \"[::1]:8080\", or `unix:/path`",
+                "`{}` is no address: write IP:PORT, as in `127.0.0.1:8080` or \"[::1]:8080\", or \
+                 `unix:/path`",
                 quoted(text)
             ),
         }

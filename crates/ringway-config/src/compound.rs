@@ -57,9 +57,11 @@ impl<W: Keyword + PartialEq, T: Grammar> Grammar for Or<W, T> {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        let value = match &node.value {
-            Value::Text(text) if text == W::WORD => None,
-            _ => Some(cx.lower_or(W::WORD, node)?),
+        let is_word = matches!(&node.value, Value::Text(text) if text == W::WORD);
+        let value = if is_word {
+            None
+        } else {
+            Some(cx.lower_or(W::WORD, node)?)
         };
         Some(Or {
             value,
@@ -82,10 +84,10 @@ impl<T: Grammar> Grammar for OrNull<T> {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        match node.value {
-            Value::Null => Some(OrNull(None)),
-            _ => T::lower(node, cx).map(|value| OrNull(Some(value))),
+        if matches!(node.value, Value::Null) {
+            return Some(OrNull(None));
         }
+        T::lower(node, cx).map(|value| OrNull(Some(value)))
     }
 
     fn schema() -> Json {
@@ -142,12 +144,10 @@ impl<T: Grammar> Grammar for OneOrMany<T> {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        match &node.value {
-            Value::Sequence(_) => {
-                List::<T, 1, MANY_MAX>::lower(node, cx).map(|list| OneOrMany(list.0))
-            }
-            _ => T::lower(node, cx).map(|value| OneOrMany(vec![cx.own(node, value)])),
+        if matches!(node.value, Value::Sequence(_)) {
+            return List::<T, 1, MANY_MAX>::lower(node, cx).map(|list| OneOrMany(list.0));
         }
+        T::lower(node, cx).map(|value| OneOrMany(vec![cx.own(node, value)]))
     }
 
     fn schema() -> Json {

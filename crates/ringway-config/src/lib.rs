@@ -1,9 +1,10 @@
 //! YAML to a checked model, with every error located.
 //!
-//! A text becomes a tree that knows its places (`tree`), the tree becomes typed values by the lists
-//! of keys (`keys`, declared by `grammar`, read by `walk`), and these become the [`Config`] by the rules between keys
-//! (`lower`). Every step goes on after an error, so that one run shows all of them. What this
-//! version has no code for is refused by name (`unsupported`); nothing is accepted and ignored.
+//! A text becomes a tree that knows its places (`tree`). The tree becomes typed values by the lists
+//! of keys (`keys`, declared by `grammar`, read by `walk`), and these become the [`Config`] by the
+//! rules between keys (`lower`). Every step goes on after an error, so that one run shows all of
+//! them. What this version has no code for is refused by name (`unsupported`); nothing is accepted
+//! and ignored.
 //!
 //! This crate binds nothing, resolves nothing and reads no file but the one it is given.
 #![forbid(unsafe_code)]

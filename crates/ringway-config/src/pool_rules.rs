@@ -81,7 +81,8 @@ fn check_type(check: &keys::HealthCheck, found: &mut Collector<'_>) {
     if *kind != CheckType::Http {
         belongs_to("http", &check.path, |path| path == "/", found);
         belongs_to("http", &check.host, Option::is_none, found);
-        let is_default = |List(ranges): &List<Statuses, 1, 64>| matches!(ranges.as_slice(), [range] if range.get() == Some(&Statuses(200, 399)));
+        let all_well = Some(&Statuses(200, 399));
+        let is_default = |List(ranges): &List<Statuses, 1, 64>| matches!(ranges.as_slice(), [range] if range.get() == all_well);
         belongs_to("http", &check.status, is_default, found);
     }
     if *kind != CheckType::Exchange {

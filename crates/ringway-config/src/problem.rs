@@ -99,7 +99,8 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// A place on one line of the text; lines and columns count from 1, columns and width in characters.
+/// A place on one line of the text. Lines and columns count from 1; columns and width are in
+/// characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) line: u32,

@@ -1,5 +1,5 @@
-//! The scalars of a configuration that are words: booleans, text, names, addresses, networks, paths.
-//! Not those with a range; they are `amounts.rs`. Invariant: a message says what to write instead.
+//! The scalars of a configuration that are words: booleans, text, names, addresses, networks and
+//! paths. Not those with a range; they are `amounts.rs`. Invariant: a message says what to write instead.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -20,17 +20,20 @@ impl Grammar for bool {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        match &node.value {
-            Value::Bool(value) => return Some(*value),
-            // Other versions of YAML took these.
-            Value::Text(text) if matches!(text.as_str(), "yes" | "on" | "no" | "off") => {
-                let meant = matches!(text.as_str(), "yes" | "on");
-                cx.reject(
-                    node,
-                    format!("`{text}` is not `true` or `false`; did you mean `{meant}`?"),
-                );
-            }
-            _ => cx.mismatch(node, &Self::expected()),
+        if let Value::Bool(value) = node.value {
+            return Some(value);
+        }
+        // YAML 1.1 took these for booleans.
+        if let Value::Text(text) = &node.value
+            && matches!(text.as_str(), "yes" | "on" | "no" | "off")
+        {
+            let meant = matches!(text.as_str(), "yes" | "on");
+            cx.reject(
+                node,
+                format!("`{text}` is not `true` or `false`; did you mean `{meant}`?"),
+            );
+        } else {
+            cx.mismatch(node, &Self::expected());
         }
         None
     }
@@ -64,11 +67,11 @@ impl Grammar for PoolName {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        match node.value {
-            // A pool may be called `8080`, and its key is text however it is written.
-            Value::Integer(number) => Some(PoolName(number.to_string())),
-            _ => text(node, &Self::expected(), cx).map(|name| PoolName(name.to_owned())),
+        // A pool may be called `8080`, and its key is text however it is written.
+        if let Value::Integer(number) = node.value {
+            return Some(PoolName(number.to_string()));
         }
+        text(node, &Self::expected(), cx).map(|name| PoolName(name.to_owned()))
     }
 
     fn schema() -> Json {
@@ -159,7 +162,12 @@ impl Grammar for Statuses {
             Value::Text(text) => text
                 .split_once('-')
                 .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?))),
-            _ => None,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Sequence(_)
+            | Value::Mapping(_)
+            | Value::Refused => None,
         };
         match range {
             Some((from, to)) if from <= to && from >= 100 && to <= 599 => Some(Statuses(from, to)),

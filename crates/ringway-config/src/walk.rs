@@ -97,23 +97,35 @@ impl<'f, 't> Lowering<'f, 't> {
             .iter()
             .map(|word| format!("`{word}` or "))
             .collect();
-        let hint = match &node.value {
-            Value::Bool(false) if self.takes_word("off") || expected.contains("`off`") => {
-                "; did you mean `off`?"
-            }
-            Value::Text(text) if text.parse::<i64>().is_ok() && expected.contains("number") => {
-                "; remove the quotes"
-            }
-            Value::Bool(_) | Value::Integer(_) | Value::Number(_) if expected.contains("text") => {
-                "; quote it"
-            }
-            _ => "",
-        };
+        let hint = self.mismatch_hint(node, expected);
         let found = describe(node);
         self.reject(
             node,
             format!("expected {words}{expected}, found {found}{hint}"),
         );
+    }
+
+    /// How the value should have been written, where the mistake is a common one.
+    fn mismatch_hint(&self, node: &Node, expected: &str) -> &'static str {
+        match &node.value {
+            Value::Bool(false) if self.takes_word("off") || expected.contains("`off`") => {
+                "; did you mean `off`?"
+            }
+            Value::Bool(_) | Value::Integer(_) | Value::Number(_) if expected.contains("text") => {
+                "; quote it"
+            }
+            Value::Text(text) if text.parse::<i64>().is_ok() && expected.contains("number") => {
+                "; remove the quotes"
+            }
+            Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Number(_)
+            | Value::Text(_)
+            | Value::Null
+            | Value::Sequence(_)
+            | Value::Mapping(_)
+            | Value::Refused => "",
+        }
     }
 
     /// Whether `word` would be taken instead of the value now read.
@@ -137,10 +149,8 @@ impl<'f, 't> Lowering<'f, 't> {
         node: &Node,
     ) -> Field<T> {
         self.step(step, here, |cx| {
-            let value = match node.value {
-                Value::Refused => None,
-                _ => T::lower(node, cx),
-            };
+            let is_refused = matches!(node.value, Value::Refused);
+            let value = if is_refused { None } else { T::lower(node, cx) };
             Field {
                 value,
                 span: cx.place(node),

@@ -124,6 +124,8 @@ impl Flow {
             }
             Input::EndOfStream { from } => {
                 self.halves[from].receive_ended();
+                // The ring keeps the order of receives and sends, not that of its splices.
+                self.halves[from].end_doubted = self.halves[from.other()].is_splicing_out();
                 self.source_ended(from, End::Fin, turn);
                 self.pump(from, turn);
             }
@@ -150,6 +152,7 @@ impl Flow {
                 if let Some(fault) = self.halves[from].on_sent(result, turn) {
                     self.destination_failed(from, fault, turn);
                 }
+                self.halves[from.other()].end_doubted = false;
                 self.pump(from, turn);
             }
             Input::Readable { from } => self.halves[from].on_readable(turn),
@@ -166,6 +169,7 @@ impl Flow {
                 if let Some(fault) = self.halves[from].on_spliced_out(result, turn) {
                     self.destination_failed(from, fault, turn);
                 }
+                self.halves[from.other()].end_doubted = false;
                 self.pump(from, turn);
             }
             Input::Unsent { side, bytes } => self.on_unsent(side, bytes, turn),
@@ -305,6 +309,7 @@ impl Flow {
             self.lost_at_close(from);
         }
         if let Some(end) = end {
+            self.halves[from].end_doubted = self.halves[from.other()].is_sending();
             self.source_ended(from, end, turn);
         }
         self.pump(from, turn);
@@ -345,6 +350,9 @@ impl Flow {
         self.last_moved = turn.now;
         self.deadline_changed = true;
         self.halves[from].die(turn);
+        if self.halves[side].end_doubted && self.halves[side].stage == Stage::Draining(End::Fin) {
+            self.halves[side].stage = Stage::Draining(End::Reset);
+        }
     }
 
     /// The first FIN names who ended the flow, unless a reset comes later.
@@ -384,6 +392,7 @@ impl Flow {
             let half = &mut self.halves[from];
             if let Stage::Draining(end) = half.stage
                 && half.is_drained()
+                && !half.end_doubted
             {
                 half.stage = Stage::Delivered(end);
                 half.release_pipe(turn);

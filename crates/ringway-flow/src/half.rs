@@ -109,6 +109,9 @@ pub(crate) struct Half {
     in_flight: InFlight,
     cancelling: bool,
     starved: bool,
+    /// The source seemed to end by FIN while something was being sent to it. If that fails, it has
+    /// taken the error of a reset, and what came after looked like a mere end.
+    pub(crate) end_doubted: bool,
     has_pipe: bool,
     lean_rounds: u8,
     rounds: u8,
@@ -138,6 +141,7 @@ impl Half {
             in_flight: InFlight::default(),
             cancelling: false,
             starved: false,
+            end_doubted: false,
             has_pipe: false,
             lean_rounds: 0,
             rounds: 0,
@@ -163,6 +167,16 @@ impl Half {
     pub(crate) fn is_destination_busy(&self) -> bool {
         self.in_flight
             .has(InFlight::SEND | InFlight::POLL_OUT | InFlight::SPLICE_OUT)
+    }
+
+    /// Whether bytes are on their way into the destination's socket.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.in_flight.has(InFlight::SEND | InFlight::SPLICE_OUT)
+    }
+
+    /// The same, by a splice.
+    pub(crate) fn is_splicing_out(&self) -> bool {
+        self.in_flight.has(InFlight::SPLICE_OUT)
     }
 
     /// Whether every byte received has been handed to the kernel for the destination.

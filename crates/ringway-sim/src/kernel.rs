@@ -34,7 +34,6 @@ pub(crate) enum Kind {
 /// Something asked of the kernel and not answered yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
-    pub(crate) number: u64,
     pub(crate) token: Token,
     /// The half it belongs to.
     pub(crate) from: Side,
@@ -45,7 +44,8 @@ pub(crate) struct Operation {
 /// An answer that the worker has not reaped yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Completion {
-    operation: u64,
+    /// The socket it comes from, if it comes in the order of that socket's operations.
+    link: Option<usize>,
     pub(crate) token: Token,
     pub(crate) input: Input,
 }
@@ -77,14 +77,11 @@ pub(crate) struct Kernel {
     pub(crate) buffer_size: u32,
     /// Whether receives are multishot in this world.
     pub(crate) multishot: bool,
-    pub(crate) numbers: u64,
 }
 
 impl Kernel {
     pub(crate) fn submit(&mut self, token: Token, from: Side, link: usize, kind: Kind) {
-        self.numbers += 1;
         self.operations.push(Operation {
-            number: self.numbers,
             token,
             from,
             link,
@@ -94,9 +91,8 @@ impl Kernel {
 
     /// An answer that is no operation's.
     pub(crate) fn answer_later(&mut self, token: Token, input: Input) {
-        self.numbers += 1;
         self.completions.push(Completion {
-            operation: self.numbers,
+            link: None,
             token,
             input,
         });
@@ -153,8 +149,12 @@ impl Kernel {
     }
 
     fn post(&mut self, operation: &Operation, input: Input) {
+        let is_splice = matches!(
+            operation.kind,
+            Kind::SpliceIn { .. } | Kind::SpliceOut { .. }
+        );
         self.completions.push(Completion {
-            operation: operation.number,
+            link: (!is_splice).then_some(operation.link),
             token: operation.token,
             input,
         });
@@ -331,11 +331,13 @@ impl Kernel {
         }
     }
 
-    /// Takes a completion: the one at `index`, or an earlier one of the same operation.
+    /// Takes a completion: the one at `index`, or an earlier one of the same socket. Those are not independent: whichever
+    /// operation comes first takes the socket's error, and the next one sees a mere end. A real completion queue
+    /// keeps the order of everything but splices, which execute on threads of their own.
     pub(crate) fn reap(&mut self, index: usize) -> Completion {
-        let operation = self.completions[index].operation;
-        let mut of_the_same = self.completions.iter();
-        let first = of_the_same.position(|it| it.operation == operation);
+        let link = self.completions[index].link;
+        let mut all = self.completions.iter();
+        let first = link.and_then(|_| all.position(|it| it.link == link));
         self.completions.remove(first.unwrap_or(index))
     }
 

@@ -1,5 +1,7 @@
 //! What may go wrong in a world, and what is deliberately broken to see whether the checks notice.
 
+use crate::dice::Dice;
+
 /// How often each thing goes wrong, in 1/1000 of its occasions.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
@@ -57,6 +59,24 @@ impl Faults {
         close: 0,
         time_races: 0,
     };
+
+    /// The same, but in some worlds the peers behave, in some the network does, in some everything lasts.
+    pub(crate) fn varied(self, dice: &mut Dice) -> Faults {
+        let mut faults = self;
+        if dice.chance(400) {
+            (faults.peer_resets, faults.peer_misbehaves) = (0, 0);
+        }
+        if dice.chance(500) {
+            (faults.refused, faults.unanswered, faults.pool_full) = (0, 0, 0);
+        }
+        if dice.chance(700) {
+            (faults.close, faults.link_breaks) = (0, 0);
+        }
+        if dice.chance(300) {
+            (faults.no_pipe, faults.false_readiness) = (0, 0);
+        }
+        faults
+    }
 
     /// Everything goes wrong now and then.
     pub const MANY: Faults = Faults {

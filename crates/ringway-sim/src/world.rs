@@ -76,7 +76,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(mut dice: Dice, options: &Options) -> World {
-        let faults = &options.faults;
+        let faults = options.faults.varied(&mut dice);
         let buffer_size = dice.pick(&BUFFER_SIZES);
         let few = dice.chance(faults.few_buffers);
         let buffers = if few { dice.pick(&[1, 2, 3, 8]) } else { 600 };
@@ -93,7 +93,7 @@ impl World {
             Algorithm::Random,
             Algorithm::SourceHash,
         ]);
-        let backends: Vec<_> = (0..dice.between(u64::from(faults.pool_full == 0), 5))
+        let backends: Vec<_> = (0..dice.between(u64::from(faults.pool_full == 0), 6))
             .map(|identity| BackendParams {
                 weight: 1,
                 backup: false,
@@ -101,7 +101,7 @@ impl World {
             })
             .collect();
         World {
-            options: *options,
+            options: Options { faults, ..*options },
             draw: Draw::new(dice.below(1 << 32)),
             now: Moment::default(),
             wheel: Wheel::new(Moment::default(), slots),
@@ -118,7 +118,6 @@ impl World {
                 pipes: Pipes::new(pipes, capacity),
                 buffer_size,
                 multishot: !dice.chance(faults.one_shot),
-                numbers: 0,
             },
             peers: Vec::new(),
             slots: (0..slots).map(|_| None).collect(),

@@ -79,7 +79,13 @@ pub struct RingStats {
     pub unknown: u64,
 }
 
-/// An io_uring with its buffers. Bound to the thread that made it.
+/// An io_uring with its buffers. Bound to the thread that made it:
+///
+/// ```compile_fail
+/// fn sent_to_another_thread(ring: ringway_uring::Ring) -> impl Send {
+///     ring
+/// }
+/// ```
 pub struct Ring {
     // Dropped in this order: the ring's descriptor is closed before the buffers are unmapped.
     ring: IoUring,

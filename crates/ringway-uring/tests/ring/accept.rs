@@ -16,6 +16,14 @@ fn accepted(completion: Completion) -> OwnedFd {
 
 #[test]
 fn one_operation_accepts_a_thousand_connections() {
+    isolated(
+        "accept::one_operation_accepts_a_thousand_connections",
+        accept_a_thousand,
+    );
+}
+
+fn accept_a_thousand() {
+    set_descriptor_limit(2500);
     let mut ring = ring();
     let (listener, address) = listener(&ListenOptions::default());
     ring.accept_multishot(listener.as_fd(), token(5));
@@ -57,12 +65,7 @@ fn accepted_sockets_are_non_blocking_and_close_on_exec() {
     ring.accept_multishot(listener.as_fd(), token(5));
     let _client = TcpStream::connect(address).unwrap();
     let fd = accepted(one(&mut ring));
-    // SAFETY: F_GETFL takes nothing.
-    let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-    // SAFETY: F_GETFD takes nothing.
-    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
-    assert_ne!(status & libc::O_NONBLOCK, 0);
-    assert_ne!(flags & libc::FD_CLOEXEC, 0);
+    assert!(is_non_blocking_and_close_on_exec(fd.as_fd()));
 }
 
 #[test]
@@ -75,17 +78,9 @@ fn accepting_goes_on_after_running_out_of_descriptors() {
             let clients: Vec<_> = (0..8)
                 .map(|_| TcpStream::connect(address).unwrap())
                 .collect();
-            let set_limit = |soft: u64| {
-                let limit = libc::rlimit {
-                    rlim_cur: soft,
-                    rlim_max: 4096,
-                };
-                // SAFETY: the kernel reads the limit during the call.
-                assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
-            };
             // The lowest free number, so there is room for exactly two.
             let next = std::fs::File::open("/dev/null").unwrap().as_raw_fd();
-            set_limit(next as u64 + 2);
+            set_descriptor_limit(next as u64 + 2);
             // The kernel takes the limit down when the operation is submitted.
             ring.accept_multishot(listener.as_fd(), token(5));
             let mut connections = Vec::new();
@@ -104,7 +99,7 @@ fn accepting_goes_on_after_running_out_of_descriptors() {
             assert!(end.unwrap().is_descriptor_limit());
             assert_eq!(connections.len(), 2);
             assert_eq!(ring.in_flight(), 0);
-            set_limit(4096);
+            set_descriptor_limit(256);
             ring.accept_multishot(listener.as_fd(), token(5));
             while connections.len() < clients.len() {
                 connections.extend(turn(&mut ring).into_iter().map(accepted));

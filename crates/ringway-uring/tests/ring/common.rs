@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,29 @@ pub(crate) fn read_exact(socket: &mut TcpStream, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     socket.read_exact(&mut bytes).unwrap();
     bytes
+}
+
+pub(crate) fn is_non_blocking_and_close_on_exec(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: F_GETFL takes nothing.
+    let status = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    // SAFETY: F_GETFD takes nothing.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
+    status & libc::O_NONBLOCK != 0 && flags & libc::FD_CLOEXEC != 0
+}
+
+/// Sets the soft limit of this process: only for isolated tests.
+pub(crate) fn set_descriptor_limit(soft: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes the limit during the call.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    assert_eq!(result, 0);
+    limit.rlim_cur = soft;
+    // SAFETY: the kernel reads the limit during the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    assert_eq!(result, 0, "{limit:?}");
 }
 
 /// Descriptors open in this process.

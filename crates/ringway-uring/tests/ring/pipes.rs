@@ -64,6 +64,13 @@ fn bytes_pass_a_pipe_unchanged() {
 }
 
 #[test]
+fn both_ends_are_non_blocking_and_close_on_exec() {
+    let pipe = Pipe::new(4096).unwrap();
+    assert!(is_non_blocking_and_close_on_exec(pipe.read_end()));
+    assert!(is_non_blocking_and_close_on_exec(pipe.write_end()));
+}
+
+#[test]
 fn empty_and_full_are_would_block() {
     let (ours, mut theirs) = pair();
     let pipe = Pipe::new(4096).unwrap();

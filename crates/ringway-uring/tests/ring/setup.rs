@@ -166,7 +166,7 @@ fn a_ring_that_cannot_enter_says_so_and_loses_no_descriptor() {
         ring.poll(waker.as_fd(), token(0), Interest::Readable);
         let error = ring.submit_and_wait(NOW).unwrap_err();
         assert_eq!((error.errno, error.staged), (Errno(libc::EBADF), 1));
-        // A full queue cannot be emptied: staging neither hangs nor panics, and the next wait tells.
+        // A full queue cannot be emptied: staging neither hangs nor panics.
         for slot in 0..1000 {
             ring.poll(waker.as_fd(), token(slot), Interest::Readable);
         }

@@ -195,5 +195,7 @@ fn a_connect_socket_does_not_delay_small_writes() {
     ));
     let socket = socket.unwrap();
     assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
-    assert!(SockRef::from(&socket).nonblocking().unwrap());
+    assert!(is_non_blocking_and_close_on_exec(socket.as_fd()));
+    let (listener, _) = listener(&ListenOptions::default());
+    assert!(is_non_blocking_and_close_on_exec(listener.as_fd()));
 }

@@ -1,0 +1,87 @@
+//! Gathering one scrape: counters are read where they are, histograms are asked of the workers.
+//!
+//! It blocks for a second at most, on a thread of its own. A worker that does not answer in that
+//! time is shown with what it said last.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringway_health::Health;
+use ringway_metrics::{
+    AdminState, BackendScrape, BuildInfo, PoolScrape, Scrape, WorkerHistogramsSnapshot,
+    WorkerScrape,
+};
+use ringway_worker::Message;
+use tracing::warn;
+
+use crate::instance::{ANSWER_WITHIN, Instance, lock};
+use crate::procfs;
+
+impl Instance {
+    /// Everything there is to expose now. Blocks for [`ANSWER_WITHIN`] at most.
+    pub(crate) fn scrape(&self) -> Scrape {
+        let histograms = self.ask_histograms();
+        self.read_threads();
+        let workers = self.workers.iter().zip(histograms);
+        Scrape {
+            topology: Arc::clone(&self.topology),
+            build: BuildInfo {
+                version: self.version.to_owned(),
+                commit: self.commit.to_owned(),
+            },
+            workers: workers
+                .map(|(worker, histograms)| WorkerScrape {
+                    blocks: worker.blocks.clone(),
+                    histograms,
+                })
+                .collect(),
+            pools: (0..self.topology.pools.len()).map(|pool| self.scrape_pool(pool)).collect(),
+            control: Arc::clone(&self.control),
+            draining_connections: if self.is_draining() { self.connections.open() } else { 0 },
+            process: procfs::process_stats(),
+        }
+    }
+
+    fn ask_histograms(&self) -> Vec<Option<WorkerHistogramsSnapshot>> {
+        let mut snapshots = lock(&self.snapshots);
+        for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
+            last.inquiry.ask(&worker.mailbox, Message::Snapshot);
+        }
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
+            match last.inquiry.wait_until(deadline) {
+                Some(snapshot) => last.seen = Some(snapshot),
+                None => {
+                    last.missed += 1;
+                    warn!(worker = worker.index, "a worker did not answer a scrape");
+                }
+            }
+        }
+        snapshots.iter().map(|last| last.seen.clone()).collect()
+    }
+
+    /// What only the kernel knows of the workers' threads. This is the one writer of these two.
+    fn read_threads(&self) {
+        let names = procfs::thread_names();
+        for worker in &self.workers {
+            let block = &worker.blocks.worker;
+            if let Some(nanos) = procfs::thread_busy_nanos(worker.thread_id) {
+                block.busy_nanos.store_total(nanos);
+            }
+            let count = procfs::iowq_workers(&names, worker.thread_id);
+            block.ring.iowq_workers.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn scrape_pool(&self, pool: usize) -> PoolScrape {
+        let backend = |backend| BackendScrape {
+            up: self.board.standing(pool, backend).health != Health::Down,
+            state: AdminState::Active,
+            health: self.board.block(pool, backend),
+        };
+        PoolScrape {
+            backends: (0..self.topology.pools[pool].backends.len()).map(backend).collect(),
+            health_check_time: self.board.check_time(pool),
+        }
+    }
+}

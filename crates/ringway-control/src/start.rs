@@ -1,0 +1,297 @@
+//! From a configuration to a running balancer. Everything that can fail at start fails here, before
+//! a connection is accepted, and leaves nothing behind: descriptors and threads end with the values
+//! that hold them.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use ringway_config::Config;
+use ringway_keeper::{KeeperHandle, VerdictSink};
+use ringway_metrics::{ControlBlock, WorkerBlocks};
+use ringway_worker::{AccessQueue, WorkerHandle};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tracing::info;
+
+use crate::access_log::AccessLog;
+use crate::admin::AdminSocket;
+use crate::clock::unix_millis;
+use crate::crew::Crew;
+use crate::error::{RunError, StartError};
+use crate::health::{Board, Verdicts, first_round_timeout};
+use crate::inquiry::Inquiry;
+use crate::instance::{Instance, LastSnapshot, WorkerView};
+use crate::limits::{Demand, Limits, of_process};
+use crate::plan::{Own, Plan, place};
+use crate::signals::SignalStream;
+use crate::sockets::{self, Sockets};
+use crate::supervise::{Event, Supervisor};
+use crate::{cpus, keepers};
+
+/// Threads for what may block: a scrape that waits for workers, a look at whether they turn.
+const BLOCKING_THREADS: usize = 4;
+
+/// What to run.
+#[derive(Debug)]
+pub struct RunParams {
+    /// The checked configuration.
+    pub config: Config,
+    /// The file it came from, if it came from one.
+    pub config_path: Option<PathBuf>,
+    /// The version of the program.
+    pub version: &'static str,
+    /// The commit it was built from.
+    pub commit: &'static str,
+    /// Whether signals are for this balancer.
+    pub signals: Signals,
+}
+
+/// Who handles the signals of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// The balancer: SIGTERM and SIGINT drain, SIGUSR1 reopens the access log.
+    Handle,
+    /// The program it is part of.
+    Ignore,
+}
+
+/// A balancer that accepts connections. [`Running::run`] must be called for its admin endpoint to
+/// answer; dropping it ends the workers and cuts their connections.
+#[derive(Debug)]
+pub struct Running {
+    supervisor: Supervisor,
+    listeners: Vec<(String, String)>,
+    admin: Option<String>,
+    /// Behind everything that uses it.
+    runtime: Option<Runtime>,
+}
+
+/// Starts the drain of a running balancer from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    events: UnboundedSender<Event>,
+}
+
+impl Stopper {
+    /// Starts the drain as SIGTERM does; doing it again changes nothing.
+    pub fn drain(&self) {
+        // A balancer that has ended needs no drain.
+        let _ = self.events.send(Event::Drain);
+    }
+}
+
+impl Running {
+    /// The name of each listener with each of its addresses, as bound: a port 0 is replaced by the
+    /// one the kernel chose.
+    pub fn listeners(&self) -> Vec<(String, String)> {
+        self.listeners.clone()
+    }
+
+    /// Where the admin endpoint answers, as bound; `None` if it is off.
+    pub fn admin(&self) -> Option<String> {
+        self.admin.clone()
+    }
+
+    /// How many workers run.
+    pub fn workers(&self) -> usize {
+        self.supervisor.instance.workers.len()
+    }
+
+    /// A way to start the drain.
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            events: self.supervisor.instance.events.clone(),
+        }
+    }
+
+    /// Serves admin endpoint and signals until a drain is over.
+    ///
+    /// # Errors
+    /// [`RunError`]: everything but the end of a drain within its time.
+    pub fn run(mut self) -> Result<(), RunError> {
+        let Some(runtime) = self.runtime.take() else {
+            unreachable!("invariant: only this takes the runtime, and it takes self");
+        };
+        let result = runtime.block_on(self.supervisor.run());
+        // Not waiting for a scrape that waits for a worker that is gone.
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// Binds every address and starts every thread. Call it where no other thread of the process needs
+/// the soft limit of descriptors as it was.
+///
+/// # Errors
+/// [`StartError`]; nothing is left bound or running then.
+pub fn start(params: RunParams) -> Result<Running, StartError> {
+    let config = params.config;
+    let cpus = cpus::place(&config.workers, &cpus::allowed()?, cpus::quota())?;
+    let limits = of_process(demand(&config, cpus.len()));
+    limits.check(&config)?;
+    let runtime = runtime()?;
+    let signals = match params.signals {
+        Signals::Handle => {
+            let _inside = runtime.enter();
+            let signals = SignalStream::new();
+            Some(signals.map_err(system("signals could not be taken over"))?)
+        }
+        Signals::Ignore => None,
+    };
+    let bound = sockets::bind_all(&config.listeners, cpus.len())?;
+    let admin = config.admin.as_ref().map(AdminSocket::bind).transpose()?;
+    let plan = Plan::new(&config, &limits)?;
+    let (mut access_log, queues) = AccessLog::start(&config.log.access, cpus.len(), &plan)?;
+    let Sockets { by_worker, addresses, files } = bound;
+
+    let (sender, events) = unbounded_channel();
+    let (crew, views) = start_workers(&plan, &cpus, by_worker, queues, &sender)?;
+    let board = Arc::new(Board::new(&config));
+    let keepers = start_keepers(&config, &cpus, &plan, &board, &crew, &sender)?;
+    log_start(&params.version, &params.config_path, &limits, &crew);
+
+    let listeners = named_addresses(&config, &addresses);
+    let admin_address = admin.as_ref().map(|admin| admin.address().to_owned());
+    let control = Arc::new(ControlBlock::default());
+    control.last_reload_success_unix_millis.set(unix_millis());
+    let instance = Instance {
+        version: params.version,
+        commit: params.commit,
+        first_round_until: plan.epoch + first_round_timeout(&config),
+        snapshots: Mutex::new(views.iter().map(|_| LastSnapshot::default()).collect()),
+        pings: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
+        config,
+        topology: plan.topology,
+        addresses,
+        workers: views,
+        board,
+        connections: plan.connections,
+        control,
+        access_log: access_log.as_mut().map(|log| log.state()),
+        epoch: plan.epoch,
+        draining: AtomicBool::new(false),
+        events: sender,
+    };
+    Ok(Running {
+        supervisor: Supervisor {
+            keepers,
+            crew,
+            instance: Arc::new(instance),
+            events,
+            signals,
+            admin,
+            access_log,
+            files,
+        },
+        listeners,
+        admin: admin_address,
+        runtime: Some(runtime),
+    })
+}
+
+fn demand(config: &Config, workers: usize) -> Demand {
+    let checked = config.pools.iter().filter(|pool| pool.health.is_some());
+    Demand {
+        workers: workers as u64,
+        binds: config.listeners.iter().map(|listener| listener.binds.len() as u64).sum(),
+        probes: checked.map(|pool| pool.backends.len() as u64).sum(),
+    }
+}
+
+fn runtime() -> Result<Runtime, StartError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("ringway-ctl")
+        .build()
+        .map_err(system("the control thread's poller could not be made"))
+}
+
+fn start_workers(
+    plan: &Plan,
+    cpus: &[usize],
+    sockets: Vec<Vec<Vec<std::os::fd::OwnedFd>>>,
+    queues: Vec<Option<AccessQueue>>,
+    events: &UnboundedSender<Event>,
+) -> Result<(Crew, Vec<WorkerView>), StartError> {
+    let (mut crew, mut views) = (Crew::default(), Vec::new());
+    let places = cpus.iter().zip(sockets).zip(queues).enumerate();
+    for (at, ((cpu, sockets), access)) in places {
+        let index = place(at);
+        let blocks = WorkerBlocks::new(index, &plan.topology);
+        let own = Own {
+            index,
+            cpu: *cpu,
+            seed: seed(),
+            sockets,
+            blocks: blocks.clone(),
+            access,
+        };
+        let events = events.clone();
+        let on_end = move |index, result| {
+            // Nobody listens when the balancer was dropped.
+            let _ = events.send(Event::WorkerEnded { index, result });
+        };
+        // On an error the crew is dropped, and with it the workers that run already end.
+        let handle = ringway_worker::start(plan.worker_spec(own), on_end)
+            .map_err(|source| StartError::Worker { index, source })?;
+        views.push(WorkerView {
+            index,
+            cpu: *cpu,
+            thread_id: handle.thread_id(),
+            mailbox: handle.mailbox(),
+            blocks,
+        });
+        crew.add(handle);
+    }
+    Ok((crew, views))
+}
+
+fn start_keepers(
+    config: &Config,
+    cpus: &[usize],
+    plan: &Plan,
+    board: &Arc<Board>,
+    crew: &Crew,
+    events: &UnboundedSender<Event>,
+) -> Result<Vec<KeeperHandle>, StartError> {
+    let sink: Arc<dyn VerdictSink> = Arc::new(Verdicts {
+        board: Arc::clone(board),
+        mailboxes: crew.mailboxes(),
+        events: events.clone(),
+    });
+    keepers::start(config, cpus, plan.epoch, &sink, seed)
+}
+
+/// A number that differs from call to call and from process to process: the keys of the standard
+/// library's hash tables come from the kernel's random source.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn named_addresses(config: &Config, addresses: &[Vec<String>]) -> Vec<(String, String)> {
+    let listeners = config.listeners.iter().zip(addresses);
+    let named = listeners.flat_map(|(listener, addresses)| {
+        addresses.iter().map(|address| (listener.name.clone(), address.clone()))
+    });
+    named.collect()
+}
+
+fn log_start(version: &str, path: &Option<PathBuf>, limits: &Limits, crew: &Crew) {
+    let config = path.as_ref().map_or("none".into(), |path| path.to_string_lossy());
+    let ring = crew.handles().first().map_or("", WorkerHandle::ring_report);
+    info!(version, %config, workers = crew.len(), ring, "workers started");
+    info!(
+        nofile = limits.nofile_soft,
+        connections_max = limits.connections_max,
+        pipes_per_worker = limits.pipes_per_worker,
+        pipe_bytes = limits.pipe_size,
+        "limits"
+    );
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}

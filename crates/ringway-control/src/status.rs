@@ -1,0 +1,196 @@
+//! The status as JSON: what `GET /v1/status` and `GET /v1/pools/{pool}` answer.
+//!
+//! Fields are added, never renamed: scripts read them. Numbers are sums over the workers, read at
+//! slightly different moments.
+
+use std::sync::atomic::Ordering;
+
+use ringway_config::Pool;
+use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
+use serde::Serialize;
+
+use crate::instance::{Instance, WorkerView, lock};
+
+/// The whole instance.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    version: &'static str,
+    commit: &'static str,
+    pid: u32,
+    uptime_seconds: f64,
+    draining: bool,
+    /// Why it should get no new traffic.
+    unready: Option<&'static str>,
+    connections: u64,
+    connections_max: u64,
+    workers: Vec<WorkerStatus>,
+    listeners: Vec<ListenerStatus>,
+    pools: Vec<PoolStatus>,
+    access_log: Option<AccessLogStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerStatus {
+    index: u16,
+    cpu: usize,
+    connections: i64,
+    pipes_in_use: i64,
+    /// Scrapes it did not answer in time.
+    scrapes_missed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerStatus {
+    name: String,
+    /// As bound.
+    addresses: Vec<String>,
+    pool: String,
+    connections: i64,
+    connections_total: u64,
+    refused_total: u64,
+    accept_errors_total: u64,
+}
+
+/// One pool.
+#[derive(Debug, Serialize)]
+pub(crate) struct PoolStatus {
+    name: String,
+    /// Backends that may be chosen.
+    up: usize,
+    backends: Vec<BackendStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendStatus {
+    address: String,
+    weight: u32,
+    backup: bool,
+    /// up, down or unknown; unknown counts as up.
+    state: &'static str,
+    /// What the operator wants.
+    admin_state: &'static str,
+    connections: i64,
+    connections_total: u64,
+    connect_failures_total: u64,
+    /// Seconds in this state.
+    since_seconds: f64,
+    /// Seconds since the last check ended; none without checks.
+    last_check_seconds: Option<f64>,
+    /// Why the last failed check failed.
+    last_failure: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct AccessLogStatus {
+    lines_total: u64,
+    /// Lost because writing failed.
+    lost_total: u64,
+    /// Lost because the log did not keep up.
+    dropped_total: u64,
+}
+
+impl Instance {
+    pub(crate) fn status(&self) -> Status {
+        let missed: Vec<u64> = lock(&self.snapshots).iter().map(|last| last.missed).collect();
+        let workers = self.workers.iter().zip(missed);
+        Status {
+            version: self.version,
+            commit: self.commit,
+            pid: std::process::id(),
+            uptime_seconds: self.epoch.elapsed().as_secs_f64(),
+            draining: self.is_draining(),
+            unready: self.unready_because(),
+            connections: self.connections.open(),
+            connections_max: self.connections.most(),
+            workers: workers.map(|(worker, missed)| worker_status(worker, missed)).collect(),
+            listeners: (0..self.config.listeners.len()).map(|at| self.listener_status(at)).collect(),
+            pools: (0..self.config.pools.len()).map(|at| self.pool_status(at)).collect(),
+            access_log: self.access_log_status(),
+        }
+    }
+
+    /// The pool of that name.
+    pub(crate) fn pool_status_of(&self, name: &str) -> Option<PoolStatus> {
+        let at = self.config.pools.iter().position(|pool| pool.name == name)?;
+        Some(self.pool_status(at))
+    }
+
+    fn listener_status(&self, at: usize) -> ListenerStatus {
+        let listener = &self.config.listeners[at];
+        let sum = |count: fn(&ListenerBlock) -> u64| self.sum(|blocks| count(&blocks.listeners[at]));
+        ListenerStatus {
+            name: listener.name.clone(),
+            addresses: self.addresses[at].clone(),
+            pool: self.config.pools[listener.pool].name.clone(),
+            connections: self.gauge(|blocks| &blocks.listeners[at].connections),
+            connections_total: sum(|block| block.connections_total.value()),
+            refused_total: sum(|block| total(block.refused.cells())),
+            accept_errors_total: sum(|block| total(block.accept_errors.cells())),
+        }
+    }
+
+    fn pool_status(&self, at: usize) -> PoolStatus {
+        let pool = &self.config.pools[at];
+        let backends: Vec<BackendStatus> =
+            (0..pool.backends.len()).map(|backend| self.backend_status(pool, at, backend)).collect();
+        PoolStatus {
+            name: pool.name.clone(),
+            up: backends.iter().filter(|backend| backend.state != "down").count(),
+            backends,
+        }
+    }
+
+    fn backend_status(&self, pool: &Pool, pool_at: usize, at: usize) -> BackendStatus {
+        let backend = &pool.backends[at];
+        let standing = self.board.standing(pool_at, at);
+        let now = self.epoch.elapsed();
+        let ago = |moment| now.saturating_sub(moment).as_secs_f64();
+        let sum = |count: fn(&BackendBlock) -> u64| {
+            self.sum(|blocks| count(&blocks.backends[pool_at][at]))
+        };
+        BackendStatus {
+            address: backend.address.to_string(),
+            weight: backend.weight,
+            backup: backend.backup,
+            state: standing.health.as_label(),
+            admin_state: AdminState::Active.as_label(),
+            connections: self.gauge(|blocks| &blocks.backends[pool_at][at].connections),
+            connections_total: sum(|block| block.connections_total.value()),
+            connect_failures_total: sum(|block| total(block.connect_failures.cells())),
+            since_seconds: ago(standing.since),
+            last_check_seconds: standing.checked_at.map(ago),
+            last_failure: standing.last_failure.map(|failure| failure.as_label()),
+        }
+    }
+
+    fn access_log_status(&self) -> Option<AccessLogStatus> {
+        let state = self.access_log.as_ref()?;
+        Some(AccessLogStatus {
+            lines_total: state.lines.load(Ordering::Relaxed),
+            lost_total: state.lost.load(Ordering::Relaxed),
+            dropped_total: self.sum(|blocks| blocks.worker.access_log_dropped.value()),
+        })
+    }
+
+    fn sum(&self, count: impl Fn(&WorkerBlocks) -> u64) -> u64 {
+        self.workers.iter().map(|worker| count(&worker.blocks)).sum()
+    }
+
+    fn gauge<'a>(&'a self, gauge: impl Fn(&'a WorkerBlocks) -> &'a Gauge) -> i64 {
+        self.workers.iter().map(|worker| gauge(&worker.blocks).value()).sum()
+    }
+}
+
+fn worker_status(worker: &WorkerView, scrapes_missed: u64) -> WorkerStatus {
+    WorkerStatus {
+        index: worker.index,
+        cpu: worker.cpu,
+        connections: worker.blocks.worker.connections.value(),
+        pipes_in_use: worker.blocks.worker.pipes.in_use.value(),
+        scrapes_missed,
+    }
+}
+
+fn total(counters: &[Counter]) -> u64 {
+    counters.iter().map(Counter::value).sum()
+}

@@ -1,0 +1,203 @@
+//! From the start of the admin endpoint to the end of the last worker.
+//!
+//! ```text
+//!            drain asked for            delay over              all workers ended
+//!  Serving ──────────────────► Leaving ────────────► Draining ─────────────────────► end
+//!                                │                      │
+//!                                └── second signal ─────┴── deadline + 1 s ──► error
+//! ```
+//!
+//! It decides nothing about connections; the workers drain themselves. Invariant: from the moment a
+//! drain was asked for, readiness is false, and the end comes after delay + drain + 1 s at the
+//! latest.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ringway_health::{Health, Transition};
+use ringway_keeper::{BackendKey, KeeperHandle};
+use ringway_worker::WorkerError;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{info, warn};
+
+use crate::access_log::AccessLog;
+use crate::admin::AdminSocket;
+use crate::crew::Crew;
+use crate::error::RunError;
+use crate::instance::Instance;
+use crate::signals::{self, Request, SignalStream};
+use crate::unix_path::SocketFile;
+
+/// How much later than asked the workers may end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What other threads tell the control thread.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A worker's thread has ended.
+    WorkerEnded {
+        index: u16,
+        result: Result<(), WorkerError>,
+    },
+    /// A backend's health changed; the workers know already.
+    Transition {
+        key: BackendKey,
+        transition: Transition,
+    },
+    /// A drain was asked for.
+    Drain,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Serving,
+    /// Not ready any more, but accepting.
+    Leaving { until: Instant },
+    /// The workers are ending.
+    Draining { until: Instant },
+}
+
+/// Everything that has to be held, and ended in order. Fields are dropped from first to last.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    pub(crate) keepers: Vec<KeeperHandle>,
+    pub(crate) crew: Crew,
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) events: UnboundedReceiver<Event>,
+    pub(crate) signals: Option<SignalStream>,
+    pub(crate) admin: Option<AdminSocket>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) files: Vec<SocketFile>,
+}
+
+impl Supervisor {
+    /// Inside the runtime.
+    pub(crate) async fn run(&mut self) -> Result<(), RunError> {
+        if let Some(admin) = &mut self.admin {
+            admin.serve(Arc::clone(&self.instance));
+        }
+        self.log_listeners();
+        let result = self.watch().await;
+        if result.is_err() {
+            // Whatever still runs is cut, and what does not answer is left behind.
+            self.crew.drain(Duration::ZERO);
+            self.crew.abandon();
+        }
+        if let Some(log) = &mut self.access_log {
+            log.finish();
+        }
+        result
+    }
+
+    async fn watch(&mut self) -> Result<(), RunError> {
+        let mut stage = Stage::Serving;
+        let mut running = self.crew.len();
+        while running > 0 {
+            tokio::select! {
+                Some(event) = self.events.recv() => match event {
+                    Event::WorkerEnded { index, result } => {
+                        result?;
+                        if !matches!(stage, Stage::Draining { .. }) {
+                            return Err(RunError::WorkerEnded(index));
+                        }
+                        running -= 1;
+                    }
+                    Event::Transition { key, transition } => self.log_transition(key, transition),
+                    Event::Drain => self.leave(&mut stage),
+                },
+                request = signals::next(&mut self.signals) => {
+                    self.on_signal(request, &mut stage)?;
+                }
+                () = end_of(stage) => self.advance(&mut stage, running)?,
+            }
+        }
+        info!("all workers have ended");
+        Ok(())
+    }
+
+    fn on_signal(&mut self, request: Request, stage: &mut Stage) -> Result<(), RunError> {
+        match request {
+            Request::End => match stage {
+                Stage::Serving => self.leave(stage),
+                Stage::Leaving { .. } | Stage::Draining { .. } => {
+                    return Err(RunError::SecondSignal);
+                }
+            },
+            Request::Reload => warn!("SIGHUP: reload is not supported by this version"),
+            Request::Upgrade => warn!("SIGUSR2: upgrade is not supported by this version"),
+            Request::ReopenLogs => {
+                if let Some(log) = &self.access_log {
+                    log.reopen();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, stage: &mut Stage) {
+        if !matches!(stage, Stage::Serving) {
+            return;
+        }
+        self.instance.draining.store(true, Ordering::Relaxed);
+        let shutdown = self.instance.config.shutdown;
+        info!(
+            delay_seconds = shutdown.delay.as_secs_f64(),
+            drain_seconds = shutdown.drain.as_secs_f64(),
+            connections = self.instance.connections.open(),
+            "draining"
+        );
+        *stage = Stage::Leaving {
+            until: Instant::now() + shutdown.delay,
+        };
+    }
+
+    fn advance(&mut self, stage: &mut Stage, running: usize) -> Result<(), RunError> {
+        match stage {
+            Stage::Serving => Ok(()),
+            Stage::Leaving { .. } => {
+                let window = self.instance.config.shutdown.drain;
+                self.crew.drain(window);
+                // Dropping a keeper tells it to stop and does not wait for that.
+                self.keepers.clear();
+                *stage = Stage::Draining {
+                    until: Instant::now() + window + GRACE,
+                };
+                Ok(())
+            }
+            Stage::Draining { .. } => Err(RunError::WorkersLeft(running)),
+        }
+    }
+
+    fn log_listeners(&self) {
+        let listeners = self.instance.config.listeners.iter();
+        for (listener, addresses) in listeners.zip(&self.instance.addresses) {
+            info!(listener = listener.name, addresses = addresses.join(" "), "accepting");
+        }
+        if let Some(admin) = &self.admin {
+            info!(address = admin.address(), "admin endpoint");
+        }
+    }
+
+    fn log_transition(&self, key: BackendKey, transition: Transition) {
+        let pool = &self.instance.topology.pools[usize::from(key.pool)];
+        let backend = &pool.backends[usize::from(key.backend)];
+        let (pool, reason) = (&pool.name, transition.reason.as_label());
+        let (from, to) = (transition.from.as_label(), transition.to.as_label());
+        match transition.to {
+            Health::Unknown | Health::Up => info!(pool, backend, from, to, reason, "health"),
+            Health::Down => warn!(pool, backend, from, to, reason, "health"),
+        }
+    }
+}
+
+async fn end_of(stage: Stage) {
+    match stage {
+        Stage::Serving => pending().await,
+        Stage::Leaving { until } | Stage::Draining { until } => {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+}
