@@ -172,7 +172,7 @@ mapping! {
     /// One backend.
     Backend ("a mapping such as `{address: \"10.0.0.1:8080\"}`") {
         "address" address: BackendAddress = Required, "IP:PORT, [IPv6]:PORT or unix:/path";
-        "weight" weight: Int<1, WEIGHT_MAX> = Is("1"), "its share of new connections";
+        "weight" weight: Int<0, WEIGHT_MAX> = Is("1"), "its share of new connections; 0 gets none";
         "backup" backup: bool = Is("false"), "used only while no other backend is up";
         "max_connections" max_connections: Or<Off, Count> = Is("off"),
             "connections at once, exact across workers";

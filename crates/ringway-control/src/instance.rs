@@ -1,7 +1,7 @@
 //! A running balancer as the admin endpoint and the supervisor see it: names, views of counters,
 //! ways to ask. It owns no thread and no socket, so it may outlive what it describes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub(crate) struct WorkerView {
     pub(crate) thread_id: i32,
     pub(crate) mailbox: Mailbox,
     pub(crate) blocks: WorkerBlocks,
+    /// Scrapes it did not answer in time.
+    pub(crate) scrapes_missed: AtomicU64,
 }
 
 /// A worker's histograms as last seen, and the question for newer ones.
@@ -64,8 +66,6 @@ pub(crate) struct WorkerView {
 pub(crate) struct LastSnapshot {
     pub(crate) inquiry: Inquiry<WorkerHistogramsSnapshot>,
     pub(crate) seen: Option<WorkerHistogramsSnapshot>,
-    /// Scrapes this worker did not answer in time.
-    pub(crate) missed: u64,
 }
 
 impl Instance {

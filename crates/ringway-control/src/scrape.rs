@@ -4,6 +4,7 @@
 //! time is shown with what it said last.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringway_health::Health;
@@ -52,7 +53,7 @@ impl Instance {
             match last.inquiry.wait_until(deadline) {
                 Some(snapshot) => last.seen = Some(snapshot),
                 None => {
-                    last.missed += 1;
+                    worker.scrapes_missed.fetch_add(1, Ordering::Relaxed);
                     warn!(worker = worker.index, "a worker did not answer a scrape");
                 }
             }

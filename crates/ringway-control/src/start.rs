@@ -4,7 +4,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use ringway_config::Config;
@@ -243,6 +243,7 @@ fn start_workers(
             thread_id: handle.thread_id(),
             mailbox: handle.mailbox(),
             blocks,
+            scrapes_missed: AtomicU64::new(0),
         });
         crew.add(handle);
     }

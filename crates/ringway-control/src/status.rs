@@ -9,7 +9,7 @@ use ringway_config::Pool;
 use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
 use serde::Serialize;
 
-use crate::instance::{Instance, WorkerView, lock};
+use crate::instance::{Instance, WorkerView};
 
 /// The whole instance.
 #[derive(Debug, Serialize)]
@@ -91,8 +91,6 @@ struct AccessLogStatus {
 
 impl Instance {
     pub(crate) fn status(&self) -> Status {
-        let missed: Vec<u64> = lock(&self.snapshots).iter().map(|last| last.missed).collect();
-        let workers = self.workers.iter().zip(missed);
         Status {
             version: self.version,
             commit: self.commit,
@@ -102,7 +100,7 @@ impl Instance {
             unready: self.unready_because(),
             connections: self.connections.open(),
             connections_max: self.connections.most(),
-            workers: workers.map(|(worker, missed)| worker_status(worker, missed)).collect(),
+            workers: self.workers.iter().map(worker_status).collect(),
             listeners: (0..self.config.listeners.len()).map(|at| self.listener_status(at)).collect(),
             pools: (0..self.config.pools.len()).map(|at| self.pool_status(at)).collect(),
             access_log: self.access_log_status(),
@@ -181,13 +179,13 @@ impl Instance {
     }
 }
 
-fn worker_status(worker: &WorkerView, scrapes_missed: u64) -> WorkerStatus {
+fn worker_status(worker: &WorkerView) -> WorkerStatus {
     WorkerStatus {
         index: worker.index,
         cpu: worker.cpu,
         connections: worker.blocks.worker.connections.value(),
         pipes_in_use: worker.blocks.worker.pipes.in_use.value(),
-        scrapes_missed,
+        scrapes_missed: worker.scrapes_missed.load(Ordering::Relaxed),
     }
 }
 

@@ -22,6 +22,8 @@ const UNSENT_RECHECK: Span = Span::from_micros(1_000);
 const UNSENT_RECHECK_DOUBLINGS_MAX: u8 = 6;
 /// A reset waits no longer than this for acknowledgements, whatever `half_close` says.
 const RESET_FLUSH_MAX: Span = Span::from_micros(30_000_000);
+/// The answer to a send that has failed is long there when this has passed.
+const DOUBT_MAX: Span = Span::from_micros(100_000);
 /// A flow that moved a byte this recently is in the middle of something.
 const QUIET_AFTER: Span = Span::from_micros(1_000_000);
 
@@ -70,7 +72,7 @@ pub struct Flow {
     halves: PerSide<Half>,
     born: Moment,
     last_moved: Moment,
-    /// When the connect in flight is given up, or when a reset is tried again.
+    /// When the connect in flight is given up, a doubted end believed or a reset tried again.
     step_at: Moment,
     deadline_changed: bool,
     connect_in_flight: bool,
@@ -125,7 +127,9 @@ impl Flow {
             Input::EndOfStream { from } => {
                 self.halves[from].receive_ended();
                 // The ring keeps the order of receives and sends, not that of its splices.
-                self.halves[from].end_doubted = self.halves[from.other()].is_splicing_out();
+                if self.halves[from.other()].is_splicing_out() {
+                    self.doubt_end(from, turn);
+                }
                 self.source_ended(from, End::Fin, turn);
                 self.pump(from, turn);
             }
@@ -309,10 +313,20 @@ impl Flow {
             self.lost_at_close(from);
         }
         if let Some(end) = end {
-            self.halves[from].end_doubted = self.halves[from.other()].is_sending();
+            if self.halves[from.other()].is_sending() {
+                self.doubt_end(from, turn);
+            }
             self.source_ended(from, end, turn);
         }
         self.pump(from, turn);
+    }
+
+    /// `from` seems to have ended by FIN, but the answer to a send that is in flight may say that it
+    /// was a reset: that answer is waited for before the FIN is passed on, though not for long, as a
+    /// peer that has ended need not read.
+    fn doubt_end(&mut self, from: Side, turn: &Turn<'_>) {
+        self.halves[from].end_doubted = true;
+        self.set_step_at(turn.now.after(DOUBT_MAX));
     }
 
     /// No more bytes will come from `from`. After a reset it takes no more either.
@@ -569,7 +583,11 @@ impl Flow {
         match self.phase {
             Phase::Connecting if self.connect_in_flight => turn.emit(Output::CancelConnect),
             Phase::Resetting { side, .. } => turn.emit(Output::CheckUnsent { side }),
-            Phase::Connecting | Phase::Relaying | Phase::Closing { .. } | Phase::Finished => {}
+            Phase::Relaying => {
+                self.halves.front.end_doubted = false;
+                self.halves.back.end_doubted = false;
+            }
+            Phase::Connecting | Phase::Closing { .. } | Phase::Finished => {}
         }
     }
 

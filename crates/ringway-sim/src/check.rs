@@ -10,6 +10,8 @@
 //! | nothing else can happen | no flow could move a byte, pass on an end or close |
 //! | the world is over | everything was given back; each peer saw the end it was owed |
 
+use std::time::Duration;
+
 use ringway_flow::{CloseHow, Ended, Moment, Party, QUEUED_BYTES_MAX, Side, Span, Why};
 
 use crate::kernel::Kernel;
@@ -23,6 +25,8 @@ const LATE_MAX: u64 = 2 * 1024;
 /// The longest a reset waits for acknowledgements, and the longest pause between two looks.
 const RESET_FLUSH_MAX: u64 = 30_000_000;
 const UNSENT_RECHECK_MAX: u64 = 64_000;
+/// How long an end may be doubted while a send to the same socket is in flight.
+const DOUBT_MAX: Duration = Duration::from_millis(102);
 
 /// What one direction held when the world ended, for what its reader saw.
 #[derive(Clone, Copy, Debug)]
@@ -231,7 +235,7 @@ fn no_deadline_missed(session: &Session, now: Moment) -> Result<(), String> {
 }
 
 /// Nothing in the world can happen now: then no flow may owe anything.
-fn not_stalled(session: &Session, kernel: &Kernel) -> Result<(), String> {
+fn not_stalled(session: &Session, now: Moment, kernel: &Kernel) -> Result<(), String> {
     require(session.closing_since.is_none(), || "closing, and nothing in flight".into())?;
     if session.resetting_since.is_some() {
         return Ok(());
@@ -254,7 +258,9 @@ fn not_stalled(session: &Session, kernel: &Kernel) -> Result<(), String> {
             require(!(holds && writable), || format!("{from:?} holds bytes that could go"))?;
         }
         let has_ended = half.source_end.is_some() && session.connected && !holds;
-        require(!has_ended || half.fin_passed, || format!("the end of {from:?} is not passed on"))?;
+        let may_doubt = session.halves[from.other()].destination_busy
+            && now.since(session.moved) <= DOUBT_MAX;
+        require(!has_ended || half.fin_passed || may_doubt, || format!("the end of {from:?} is not passed on"))?;
     }
     Ok(())
 }
@@ -268,7 +274,7 @@ impl World {
         require(self.starved.is_empty() || self.kernel.buffers.free_count() == 0, || {
             "buffers are free and somebody starves".into()
         })?;
-        self.sessions().try_for_each(|it| not_stalled(it, &self.kernel))
+        self.sessions().try_for_each(|it| not_stalled(it, self.now, &self.kernel))
     }
 
     pub(crate) fn check_over(&self) -> Result<(), String> {

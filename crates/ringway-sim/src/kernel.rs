@@ -46,6 +46,7 @@ pub(crate) struct Operation {
 pub(crate) struct Completion {
     /// The socket it comes from, if it comes in the order of that socket's operations.
     link: Option<usize>,
+    posted: Moment,
     pub(crate) token: Token,
     pub(crate) input: Input,
 }
@@ -75,6 +76,8 @@ pub(crate) struct Kernel {
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
     pub(crate) buffer_size: u32,
+    /// The world's time.
+    pub(crate) now: Moment,
     /// Whether receives are multishot in this world.
     pub(crate) multishot: bool,
 }
@@ -93,16 +96,17 @@ impl Kernel {
     pub(crate) fn answer_later(&mut self, token: Token, input: Input) {
         self.completions.push(Completion {
             link: None,
+            posted: self.now,
             token,
             input,
         });
     }
 
     /// Whether the operation can do something now.
-    pub(crate) fn is_ready(&self, operation: &Operation, now: Moment) -> bool {
+    pub(crate) fn is_ready(&self, operation: &Operation) -> bool {
         let link = &self.links[operation.link];
         match operation.kind {
-            Kind::Connect { at, .. } => at <= now,
+            Kind::Connect { at, .. } => at <= self.now,
             Kind::PollIn { spuriously: true } => true,
             Kind::Receive { .. } | Kind::PollIn { .. } | Kind::SpliceIn { .. } => {
                 link.readiness(End::Proxy) != Readiness::Nothing
@@ -155,6 +159,7 @@ impl Kernel {
         );
         self.completions.push(Completion {
             link: (!is_splice).then_some(operation.link),
+            posted: self.now,
             token: operation.token,
             input,
         });
@@ -329,6 +334,11 @@ impl Kernel {
             };
             self.complete(found, input);
         }
+    }
+
+    /// When the oldest answer that was not reaped yet was given.
+    pub(crate) fn oldest_completion(&self) -> Option<Moment> {
+        self.completions.iter().map(|it| it.posted).min()
     }
 
     /// Takes a completion: the one at `index`, or an earlier one of the same socket. Those are not independent: whichever

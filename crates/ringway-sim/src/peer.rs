@@ -54,7 +54,7 @@ impl Script {
             writes,
             write_max: dice.pick(&[10, 700, 5_000, 64_000, 1_000_000]).max(writes as u32 / 300),
             writes_after: dice.pick(&[0, 0, 0, 1, 500, u64::MAX]),
-            read_max: dice.pick(&[100, 3_000, 100_000]).max(writes as u32 / 300),
+            read_max: dice.pick(&[100, 3_000, 100_000]),
             reads_until: u64::MAX,
             pause: dice.pick(&[0, 0, 0, 20, 3_000, 400_000]),
             ending: dice.pick(&[Ending::ShutThenRead, Ending::ShutThenRead, Ending::WaitForEnd]),
@@ -210,7 +210,9 @@ impl Peer {
                 self.seen = Seen::Reset;
             }
             Readiness::Bytes(_) => {
-                let len = dice.between(1, u64::from(self.script.read_max)) as u32;
+                // Long streams are read in larger pieces, so that worlds come to an end.
+                let most = u64::from(self.script.read_max).max(self.read / 100);
+                let len = dice.between(1, most) as u32;
                 let mut bytes = link.read(End::Peer, len);
                 while let Some(run) = bytes.pop_run(u32::MAX) {
                     self.check(run)?;

@@ -25,6 +25,8 @@ use crate::tally::Tally;
 
 /// More events than any world needs that gets somewhere.
 const STEPS_MAX: u64 = 400_000;
+/// No worker is so busy that an answer lies unseen for longer.
+const REAP_DELAY_MAX: Span = Span::from_micros(50_000);
 /// The chunk sizes tried; all of them divide the bytes a half may hold.
 const BUFFER_SIZES: [u32; 4] = [256, 1024, 4096, 16384];
 
@@ -117,6 +119,7 @@ impl World {
                 buffers: Buffers::new(buffers),
                 pipes: Pipes::new(pipes, capacity),
                 buffer_size,
+                now: Moment::default(),
                 multishot: !dice.chance(faults.one_shot),
             },
             peers: Vec::new(),
@@ -190,7 +193,7 @@ impl World {
             }
         }
         for (number, operation) in self.kernel.operations.iter().enumerate() {
-            if self.kernel.is_ready(operation, self.now) {
+            if self.kernel.is_ready(operation) {
                 events.push(Event::Execute(number));
             }
         }
@@ -395,7 +398,13 @@ impl World {
         let Some(next) = next else {
             return Ok(false);
         };
-        self.now = next.after(Span::from_micros(self.dice.below(1_000)));
+        let next = next.after(Span::from_micros(self.dice.below(1_000)));
+        let oldest = self.kernel.oldest_completion().unwrap_or(next);
+        if next > oldest.after(REAP_DELAY_MAX) {
+            return Ok(false);
+        }
+        self.now = next;
+        self.kernel.now = next;
         self.trace(|| "time passes".into());
         self.expire()?;
         self.check_deadlines()?;

@@ -241,9 +241,9 @@ impl Worker {
         }
     }
 
-    /// Lets starved halves receive again, as many as there are buffers for.
+    /// Lets starved halves receive again, as many as the kernel has buffers for.
     fn feed_starved(&mut self) {
-        for _ in 0..self.ring.buffers_free().min(self.starved.len() as u32) {
+        for _ in 0..self.ring.buffers_published().min(self.starved.len() as u32) {
             let Some((slot, generation, from)) = self.starved.pop_front() else {
                 return;
             };

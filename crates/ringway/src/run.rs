@@ -31,5 +31,8 @@ pub(crate) fn serve(config: Config, config_path: Option<PathBuf>) -> Result<(), 
     for (name, address) in running.listeners() {
         info!(listener = name, address, "listening");
     }
+    if let Some(address) = running.admin() {
+        info!(address, "admin endpoint");
+    }
     running.run().map_err(|error| Failure::Runtime(error.to_string()))
 }

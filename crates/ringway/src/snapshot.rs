@@ -7,15 +7,21 @@ use serde::Deserialize;
 use crate::client::{Endpoint, Method};
 use crate::failure::Failure;
 
-/// One answer.
+/// One answer. Seconds are fractions, counters run since the start.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Snapshot {
     pub(crate) version: String,
     pub(crate) commit: String,
     pub(crate) pid: u32,
-    /// Since the start.
     pub(crate) uptime_seconds: f64,
+    pub(crate) draining: bool,
+    /// Why it should get no new traffic.
+    pub(crate) unready: Option<String>,
+    /// Open now.
+    pub(crate) connections: u64,
+    /// As many as the descriptors carry.
+    pub(crate) connections_max: u64,
     pub(crate) workers: Vec<Worker>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: Vec<Pool>,
@@ -25,12 +31,11 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Worker {
-    pub(crate) worker: u32,
-    pub(crate) cpu: Option<u32>,
+    pub(crate) index: u32,
+    pub(crate) cpu: u32,
     /// Open now.
     pub(crate) connections: u64,
-    /// Since the start.
-    pub(crate) connections_total: u64,
+    pub(crate) connections_total: Option<u64>,
 }
 
 /// One listener.
@@ -43,8 +48,8 @@ pub(crate) struct Listener {
     pub(crate) pool: String,
     /// Open now.
     pub(crate) connections: u64,
-    /// Since the start.
     pub(crate) connections_total: u64,
+    pub(crate) refused_total: u64,
 }
 
 /// One pool.
@@ -60,16 +65,16 @@ pub(crate) struct Pool {
 #[serde(default)]
 pub(crate) struct Backend {
     pub(crate) address: String,
-    /// `up`, `down` or what else the instance calls it.
+    /// `up`, `down` or `unknown`.
     pub(crate) state: String,
-    /// Why it is in this state.
-    pub(crate) reason: Option<String>,
-    /// Since the last check.
-    pub(crate) checked_seconds_ago: Option<f64>,
     /// Open now.
     pub(crate) connections: u64,
-    /// Since the start.
     pub(crate) connections_total: u64,
+    pub(crate) connect_failures_total: u64,
+    /// Since the last check ended; none without checks.
+    pub(crate) last_check_seconds: Option<f64>,
+    /// Why the last failed check failed.
+    pub(crate) last_failure: Option<String>,
 }
 
 impl Snapshot {
@@ -84,10 +89,5 @@ impl Snapshot {
     /// Reads the body of an answer.
     pub(crate) fn read(body: &[u8]) -> Result<Snapshot, serde_json::Error> {
         serde_json::from_slice(body)
-    }
-
-    /// Connections open now.
-    pub(crate) fn connections(&self) -> u64 {
-        self.listeners.iter().map(|listener| listener.connections).sum()
     }
 }

@@ -5,7 +5,7 @@ use crate::cli::StatusArgs;
 use crate::client::{Endpoint, Method};
 use crate::failure::Failure;
 use crate::output::say;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Backend, Snapshot};
 use crate::table::{Align, Table};
 
 /// Asks the instance and prints its answer.
@@ -29,11 +29,16 @@ fn tables(snapshot: &Snapshot) -> String {
 }
 
 fn headline(snapshot: &Snapshot) -> String {
-    let Snapshot { version, commit, pid, uptime_seconds, .. } = snapshot;
+    let Snapshot { version, commit, pid, connections, connections_max, .. } = snapshot;
+    let state = match (&snapshot.unready, snapshot.draining) {
+        (_, true) => ", draining".to_owned(),
+        (Some(reason), false) => format!(", not ready: {reason}"),
+        (None, false) => ", ready".to_owned(),
+    };
+    let up = coarse(snapshot.uptime_seconds);
     let line = format!(
-        "ringway {version} ({commit}), pid {pid}, up {}, {} connections",
-        coarse(*uptime_seconds),
-        snapshot.connections()
+        "ringway {version} ({commit}), pid {pid}, up {up}{state}, \
+         {connections} of at most {connections_max} connections"
     );
     line.replace(char::is_control, "?")
 }
@@ -45,6 +50,7 @@ fn listeners(snapshot: &Snapshot) -> Table {
         ("pool", Align::Left),
         ("active", Align::Right),
         ("total", Align::Right),
+        ("refused", Align::Right),
     ]);
     for listener in &snapshot.listeners {
         table.row([
@@ -53,6 +59,7 @@ fn listeners(snapshot: &Snapshot) -> Table {
             listener.pool.clone(),
             listener.connections.to_string(),
             listener.connections_total.to_string(),
+            listener.refused_total.to_string(),
         ]);
     }
     table
@@ -65,23 +72,30 @@ fn backends(snapshot: &Snapshot) -> Table {
         ("state", Align::Left),
         ("active", Align::Right),
         ("total", Align::Right),
+        ("failed", Align::Right),
         ("last check", Align::Left),
     ]);
     for pool in &snapshot.pools {
         for backend in &pool.backends {
-            let ago = backend.checked_seconds_ago.map(|s| format!("{} ago", coarse(s)));
-            let check = [ago, backend.reason.clone()].into_iter().flatten().collect::<Vec<_>>();
             table.row([
                 pool.name.clone(),
                 backend.address.clone(),
                 backend.state.clone(),
                 backend.connections.to_string(),
                 backend.connections_total.to_string(),
-                check.join(", "),
+                backend.connect_failures_total.to_string(),
+                last_check(backend),
             ]);
         }
     }
     table
+}
+
+/// When it was checked last; and why it is down, if it is.
+fn last_check(backend: &Backend) -> String {
+    let ago = backend.last_check_seconds.map(|seconds| format!("{} ago", coarse(seconds)));
+    let failure = backend.last_failure.clone().filter(|_| backend.state == "down");
+    ago.into_iter().chain(failure).collect::<Vec<_>>().join(", ")
 }
 
 fn workers(snapshot: &Snapshot) -> Table {
@@ -93,10 +107,10 @@ fn workers(snapshot: &Snapshot) -> Table {
     ]);
     for worker in &snapshot.workers {
         table.row([
-            worker.worker.to_string(),
-            worker.cpu.map(|cpu| cpu.to_string()).unwrap_or_default(),
+            worker.index.to_string(),
+            worker.cpu.to_string(),
             worker.connections.to_string(),
-            worker.connections_total.to_string(),
+            worker.connections_total.map(|total| total.to_string()).unwrap_or_default(),
         ]);
     }
     table
@@ -113,5 +127,67 @@ fn coarse(seconds: f64) -> String {
         (0, 0, _) => format!("{minutes}m {rest}s"),
         (0, _, _) => format!("{hours}h {minutes}m"),
         _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_shown_in_tables() {
+        let snapshot = Snapshot::read(
+            br#"{
+                "version": "1.2.3", "commit": "abc", "pid": 7, "uptime_seconds": 61.5,
+                "draining": false, "unready": null, "connections": 3, "connections_max": 900,
+                "workers": [{"index": 0, "cpu": 4, "connections": 3, "connections_total": 12}],
+                "listeners": [{"name": "web", "addresses": ["127.0.0.1:80", "[::1]:80"],
+                    "pool": "p", "connections": 3, "connections_total": 12, "refused_total": 1}],
+                "pools": [{"name": "p", "backends": [
+                    {"address": "127.0.0.1:1", "state": "up", "connections": 3,
+                     "connections_total": 12, "connect_failures_total": 0,
+                     "last_check_seconds": 1.2, "last_failure": "timeout"},
+                    {"address": "127.0.0.1:2\u001b[2J", "state": "down", "connections": 0,
+                     "connections_total": 0, "connect_failures_total": 2,
+                     "last_check_seconds": 0.2, "last_failure": "refused"}]}],
+                "something": "of a later version"
+            }"#,
+        );
+        let shown = tables(&snapshot.expect("a status"));
+        let wanted = "\
+ringway 1.2.3 (abc), pid 7, up 1m 1s, ready, 3 of at most 900 connections
+
+listener  address                 pool  active  total  refused
+web       127.0.0.1:80, [::1]:80  p          3     12        1
+
+pool  backend          state  active  total  failed  last check
+p     127.0.0.1:1      up          3     12       0  1s ago
+p     127.0.0.1:2?[2J  down        0      0       2  0s ago, refused
+
+worker  CPU  active  total
+0       4         3     12";
+        assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn what_is_missing_is_empty_and_what_is_wrong_is_an_error() {
+        let empty = Snapshot::read(b"{}").expect("nothing is required");
+        assert!(tables(&empty).starts_with("ringway  (), pid 0, up 0s, ready"));
+        assert!(Snapshot::read(br#"{"workers": 2}"#).is_err());
+        assert!(Snapshot::read(b"<html>").is_err());
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        for (seconds, wanted) in [
+            (0.9, "0s"),
+            (61.0, "1m 1s"),
+            (7_322.0, "2h 2m"),
+            (90_000.0, "1d 1h"),
+            (-1.0, "0s"),
+            (f64::NAN, "0s"),
+        ] {
+            assert_eq!(coarse(seconds), wanted);
+        }
     }
 }

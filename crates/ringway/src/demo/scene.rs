@@ -119,7 +119,7 @@ impl Scene {
                 Some(snapshot) => last = snapshot,
                 None => break,
             }
-            if last.connections() == 0 {
+            if last.connections == 0 {
                 break;
             }
             sleep(LAST_LOOK).await;

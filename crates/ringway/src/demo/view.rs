@@ -72,20 +72,28 @@ impl Display {
 
 /// How many connections each backend and each worker got.
 pub(super) fn closing(names: &Names, last: &Snapshot) -> String {
-    let total: u64 = last.workers.iter().map(|worker| worker.connections_total).sum();
+    let total: u64 = last.listeners.iter().map(|listener| listener.connections_total).sum();
     let backends: Vec<String> = backends(last)
         .map(|backend| format!("{} {}", name(names, backend), backend.connections_total))
-        .collect();
-    let workers: Vec<String> = last
-        .workers
-        .iter()
-        .map(|worker| format!("{} {}", worker.worker, worker.connections_total))
         .collect();
     format!(
         "\nConnections: {total}\n  by backend: {}\n  by worker:  {}",
         backends.join(", "),
-        workers.join(", ")
+        workers(last)
     )
+}
+
+/// The connections of each worker: all it got, or those open where the instance tells no more.
+fn workers(snapshot: &Snapshot) -> String {
+    let workers: Vec<String> = snapshot
+        .workers
+        .iter()
+        .map(|worker| match worker.connections_total {
+            Some(total) => format!("{} got {total}", worker.index),
+            None => format!("{} has {}", worker.index, worker.connections),
+        })
+        .collect();
+    workers.join(", ")
 }
 
 fn backends(snapshot: &Snapshot) -> impl Iterator<Item = &Backend> {
@@ -112,10 +120,10 @@ fn table(names: &Names, now: &Snapshot) -> Vec<String> {
     let mut lower = Table::new(&columns("worker"));
     for worker in &now.workers {
         lower.row([
-            worker.worker.to_string(),
-            worker.cpu.map(|cpu| format!("CPU {cpu}")).unwrap_or_default(),
+            worker.index.to_string(),
+            format!("CPU {}", worker.cpu),
             worker.connections.to_string(),
-            worker.connections_total.to_string(),
+            worker.connections_total.map(|total| total.to_string()).unwrap_or_default(),
         ]);
     }
     let mut lines = upper.lines();
@@ -131,10 +139,52 @@ fn line(names: &Names, now: &Snapshot) -> String {
             format!("{name} {} {total} ({} active)", backend.state, backend.connections)
         })
         .collect();
-    let workers: Vec<String> = now
-        .workers
-        .iter()
-        .map(|worker| format!("{} {}", worker.worker, worker.connections_total))
-        .collect();
-    format!("backends: {} | workers: {}", backends.join(", "), workers.join(", "))
+    format!("backends: {} | workers: {}", backends.join(", "), workers(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        [("127.0.0.1:1".to_owned(), 'A'), ("127.0.0.1:2".to_owned(), 'B')].into()
+    }
+
+    fn snapshot(total: u64) -> Snapshot {
+        let text = format!(
+            r#"{{"connections": 1,
+                "workers": [{{"index": 0, "cpu": 2, "connections": 1, "connections_total": {total}}}],
+                "listeners": [{{"name": "demo", "connections_total": {total}}}],
+                "pools": [{{"name": "demo", "backends": [
+                    {{"address": "127.0.0.1:1", "state": "up", "connections_total": {total}}},
+                    {{"address": "127.0.0.1:2", "state": "down", "connections_total": 0}}]}}]}}"#
+        );
+        Snapshot::read(text.as_bytes()).expect("a status")
+    }
+
+    #[test]
+    fn elsewhere_than_on_a_terminal_a_line_per_change() {
+        let mut display = Display::new(names(), false);
+        let first = display.next(&snapshot(5)).expect("something new");
+        assert_eq!(first, "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0 got 5");
+        assert_eq!(display.next(&snapshot(5)), None);
+        assert!(display.next(&snapshot(6)).is_some());
+        assert!(!first.contains('\x1b'));
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_over() {
+        let mut display = Display::new(names(), true);
+        let first = display.next(&snapshot(5)).expect("a table");
+        assert!(!first.contains("\x1b[6A"), "{first:?}");
+        assert_eq!(first.lines().count(), 6);
+        let second = display.next(&snapshot(5)).expect("a table");
+        assert!(second.starts_with("\x1b[6Abackend"), "{second:?}");
+    }
+
+    #[test]
+    fn the_summary_counts_by_backend_and_worker() {
+        let wanted = "\nConnections: 7\n  by backend: A 7, B 0\n  by worker:  0 got 7";
+        assert_eq!(closing(&names(), &snapshot(7)), wanted);
+    }
 }

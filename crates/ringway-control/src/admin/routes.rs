@@ -1,0 +1,150 @@
+//! What the admin endpoint answers. Handlers are thin: they ask the [`Instance`] and give its
+//! answer a form. GET changes nothing; errors are `{"error": "...", "detail": [...]}`.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router, middleware};
+use ringway_metrics::{Format, PerWorker, render};
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use super::guard::{self, Reach};
+use crate::instance::Instance;
+use crate::status::{PoolStatus, Status};
+use crate::supervise::Event;
+
+/// The status page: one file, no outside resources.
+const PAGE: &str = include_str!("page.html");
+
+type Shared = State<Arc<Instance>>;
+
+/// An error as every client gets it.
+#[derive(Debug, Serialize)]
+struct ErrorBody {
+    error: String,
+    detail: Vec<String>,
+}
+
+/// The status and the body of an error.
+#[derive(Debug)]
+pub(super) struct Refusal(StatusCode, ErrorBody);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+pub(super) fn refusal(status: StatusCode, error: impl Into<String>) -> Refusal {
+    let error = error.into();
+    Refusal(status, ErrorBody { error, detail: Vec::new() })
+}
+
+pub(super) fn router(instance: Arc<Instance>, reach: Reach) -> Router {
+    let unsupported = |what: &'static str| {
+        move || async move {
+            let text = format!("{what} is not supported by this version");
+            refusal(StatusCode::NOT_IMPLEMENTED, text)
+        }
+    };
+    Router::new()
+        .route("/", get(async || Html(PAGE)))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/v1/status", get(status))
+        .route("/v1/pools/{pool}", get(pool))
+        .route("/v1/drain", post(drain))
+        .route(
+            "/v1/pools/{pool}/backends/{address}",
+            patch(unsupported("changing a backend")),
+        )
+        .route("/v1/explain", get(unsupported("explain")))
+        .route("/v1/reload", post(unsupported("reload")))
+        .route("/v1/upgrade", post(unsupported("upgrade")))
+        .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such path"))
+        .method_not_allowed_fallback(async || {
+            let text = "this path takes another method: GET reads, POST and PATCH change";
+            refusal(StatusCode::METHOD_NOT_ALLOWED, text)
+        })
+        .layer(middleware::from_fn_with_state(reach, guard::check))
+        .with_state(instance)
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct MetricsQuery {
+    per_worker: Option<String>,
+}
+
+async fn metrics(
+    State(instance): Shared,
+    query: Result<Query<MetricsQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let Query(query) =
+        query.map_err(|error| refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Format::from_accept(accept.unwrap_or_default());
+    let per_worker = match query.per_worker.as_deref() {
+        Some("1" | "true") => PerWorker::Labelled,
+        Some(_) | None => PerWorker::Merged,
+    };
+    let text = blocking(move || render(&instance.scrape(), format, per_worker)).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
+}
+
+async fn livez(State(instance): Shared) -> Result<&'static str, Refusal> {
+    let hung = blocking(move || instance.hung_workers()).await?;
+    if hung.is_empty() {
+        return Ok("ok\n");
+    }
+    let list: Vec<String> = hung.iter().map(u16::to_string).collect();
+    let text = format!("worker {} does not answer", list.join(", "));
+    Err(refusal(StatusCode::SERVICE_UNAVAILABLE, text))
+}
+
+async fn readyz(State(instance): Shared) -> Result<&'static str, Refusal> {
+    match instance.unready_because() {
+        None => Ok("ok\n"),
+        Some(why) => Err(refusal(StatusCode::SERVICE_UNAVAILABLE, why)),
+    }
+}
+
+async fn status(State(instance): Shared) -> Json<Status> {
+    Json(instance.status())
+}
+
+async fn pool(
+    State(instance): Shared,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<PoolStatus>, Refusal> {
+    let Path(name) = name.map_err(|error| refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let found = instance.pool_status_of(&name).map(Json);
+    found.ok_or_else(|| refusal(StatusCode::NOT_FOUND, format!("there is no pool `{name}`")))
+}
+
+#[derive(Debug, Serialize)]
+struct Draining {
+    draining: bool,
+}
+
+async fn drain(State(instance): Shared) -> (StatusCode, Json<Draining>) {
+    // The receiver lives as long as the runtime that runs this.
+    let _ = instance.events.send(Event::Drain);
+    (StatusCode::ACCEPTED, Json(Draining { draining: true }))
+}
+
+/// Runs what waits for workers or reads files where nothing else waits for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|failure| {
+        error!(%failure, "a request of the admin endpoint failed");
+        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the request failed; see the log")
+    })
+}
