@@ -14,18 +14,21 @@ pub(crate) enum Failure {
     ClosedEarly,
     /// Bytes came that were not the ones expected.
     Mismatch,
-    /// Nothing more happened before the run's time limit.
+    /// The connection ended by FIN where a reset was due, or the reverse.
+    WrongEnding,
+    /// Nothing more happened before patience ended.
     Stuck,
     /// Any other error of a socket.
     Other,
 }
 
 impl Failure {
-    pub(crate) const ALL: [Failure; 6] = [
+    pub(crate) const ALL: [Failure; 7] = [
         Failure::Connect,
         Failure::Reset,
         Failure::ClosedEarly,
         Failure::Mismatch,
+        Failure::WrongEnding,
         Failure::Stuck,
         Failure::Other,
     ];
@@ -37,6 +40,7 @@ impl Failure {
             Failure::Reset => "reset",
             Failure::ClosedEarly => "closed_early",
             Failure::Mismatch => "mismatch",
+            Failure::WrongEnding => "wrong_ending",
             Failure::Stuck => "stuck",
             Failure::Other => "other",
         }
@@ -55,6 +59,8 @@ impl Failure {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Failures {
     counts: [u64; Failure::ALL.len()],
+    /// The first error of a socket, as an example.
+    first_errno: Option<Errno>,
 }
 
 impl Failures {
@@ -62,10 +68,17 @@ impl Failures {
         self.counts[failure as usize] += 1;
     }
 
+    /// Counts a failure that came with an error of a socket.
+    pub(crate) fn add_errno(&mut self, failure: Failure, errno: Errno) {
+        self.add(failure);
+        self.first_errno.get_or_insert(errno);
+    }
+
     pub(crate) fn merge(&mut self, other: &Failures) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
+        self.first_errno = self.first_errno.or(other.first_errno);
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -76,9 +89,15 @@ impl Failures {
         self.total() == 0
     }
 
+    pub(crate) fn first_errno(&self) -> Option<Errno> {
+        self.first_errno
+    }
+
     /// Each kind with its count.
     pub(crate) fn each(&self) -> impl Iterator<Item = (Failure, u64)> + '_ {
-        Failure::ALL.into_iter().map(|failure| (failure, self.counts[failure as usize]))
+        Failure::ALL
+            .into_iter()
+            .map(|failure| (failure, self.counts[failure as usize]))
     }
 }
 

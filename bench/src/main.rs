@@ -70,7 +70,13 @@ fn run(cli: &Cli) -> io::Result<bool> {
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Raising up to the hard limit needs no privilege; where it fails, opening says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
 }
 
 /// Keeps the whole process, threads to come included, on `cpus`.

@@ -40,7 +40,9 @@ impl Pattern {
         let period = PERIOD as u64;
         let offset = (key as u64 % period * KEY_STRIDE as u64 + position % period) % period;
         let offset = usize::try_from(offset).expect("invariant: less than a period");
-        let length = usize::try_from(length).unwrap_or(SLICE_BYTES_MAX).min(SLICE_BYTES_MAX);
+        let length = usize::try_from(length)
+            .unwrap_or(SLICE_BYTES_MAX)
+            .min(SLICE_BYTES_MAX);
         &self.bytes[offset..offset + length]
     }
 

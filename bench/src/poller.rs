@@ -14,8 +14,10 @@ use rustix::time::Timespec;
 const BATCH: usize = 512;
 
 /// Both directions, reported once per change: a generator never has to change what it waits for.
-pub(crate) const EDGES: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+pub(crate) const EDGES: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 
 /// An epoll instance.
 pub(crate) struct Poller {
@@ -26,16 +28,29 @@ pub(crate) struct Poller {
 impl Poller {
     pub(crate) fn new() -> io::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Poller { epoll, events: Vec::with_capacity(BATCH) })
+        Ok(Poller {
+            epoll,
+            events: Vec::with_capacity(BATCH),
+        })
     }
 
     /// Watches `fd` until it is closed.
     pub(crate) fn add(&self, fd: impl AsFd, key: usize, interest: EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key as u64), interest)?)
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(key as u64),
+            interest,
+        )?)
     }
 
     pub(crate) fn modify(&self, fd: impl AsFd, key: usize, interest: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(key as u64), interest)?)
+        Ok(epoll::modify(
+            &self.epoll,
+            fd,
+            EventData::new_u64(key as u64),
+            interest,
+        )?)
     }
 
     /// Waits for events, at most for `timeout` (rounded up to milliseconds), and says how many
@@ -46,7 +61,11 @@ impl Poller {
             tv_nsec: timeout.subsec_nanos().into(),
         });
         self.events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.events),
+            timeout.as_ref(),
+        ) {
             Ok(count) => Ok(count),
             Err(Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
@@ -57,6 +76,9 @@ impl Poller {
     pub(crate) fn event(&self, index: usize) -> (usize, EventFlags) {
         let event = self.events[index];
         let key = event.data.u64();
-        (usize::try_from(key).expect("invariant: keys are added as usize"), event.flags)
+        (
+            usize::try_from(key).expect("invariant: keys are added as usize"),
+            event.flags,
+        )
     }
 }

@@ -25,12 +25,14 @@ impl StopSignal {
     pub(crate) fn at_end_of_stdin() -> io::Result<StopSignal> {
         let signal = StopSignal::never()?;
         let raised = signal.clone();
-        thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            let mut ignored = [0_u8; 64];
-            let mut stdin = io::stdin().lock();
-            while matches!(stdin.read(&mut ignored), Ok(count) if count > 0) {}
-            raised.raise();
-        })?;
+        thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                let mut ignored = [0_u8; 64];
+                let mut stdin = io::stdin().lock();
+                while matches!(stdin.read(&mut ignored), Ok(count) if count > 0) {}
+                raised.raise();
+            })?;
         Ok(signal)
     }
 

@@ -50,7 +50,8 @@ impl Tally {
         if from_ns >= measured_from_ns {
             self.operations += 1;
             self.last_ns = now_ns;
-            self.latency_ns.saturating_record(now_ns.saturating_sub(from_ns).max(1));
+            self.latency_ns
+                .saturating_record(now_ns.saturating_sub(from_ns).max(1));
         }
     }
 
@@ -65,7 +66,9 @@ impl Tally {
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.failures.merge(&other.failures);
-        self.latency_ns.add(&other.latency_ns).expect("invariant: equal bounds");
+        self.latency_ns
+            .add(&other.latency_ns)
+            .expect("invariant: equal bounds");
         self.last_ns = self.last_ns.max(other.last_ns);
     }
 }
@@ -79,7 +82,10 @@ mod tests {
         let mut tally = Tally::new();
         tally.record(10, 30, 20);
         tally.record(20, 70, 20);
-        assert_eq!((tally.operations_all, tally.operations, tally.last_ns), (2, 1, 70));
+        assert_eq!(
+            (tally.operations_all, tally.operations, tally.last_ns),
+            (2, 1, 70)
+        );
         assert_eq!((tally.latency_ns.len(), tally.latency_ns.max()), (1, 50));
     }
 
@@ -99,7 +105,10 @@ mod tests {
         two.record(0, 9, 0);
         two.fail(Failure::Reset);
         one.merge(&two);
-        assert_eq!((one.operations, one.last_ns, one.failures.total()), (2, 9, 1));
+        assert_eq!(
+            (one.operations, one.last_ns, one.failures.total()),
+            (2, 9, 1)
+        );
         assert_eq!(one.latency_ns.len(), 2);
     }
 }

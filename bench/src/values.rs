@@ -53,11 +53,24 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("0", 0), ("64", 64), ("64B", 64), ("16KiB", 16384), ("2MiB", 2 << 20)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("64", 64),
+            ("64B", 64),
+            ("16KiB", 16384),
+            ("2MiB", 2 << 20),
+        ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "KiB", "1kb", "-1", "1.5MiB", "99999999999999999999", "99999999999TiB"] {
+        for text in [
+            "",
+            "KiB",
+            "1kb",
+            "-1",
+            "1.5MiB",
+            "99999999999999999999",
+            "99999999999TiB",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(size_not_zero("0").is_err());

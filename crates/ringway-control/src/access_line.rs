@@ -81,9 +81,11 @@ fn line<'a>(record: &AccessRecord, topology: &'a Topology, unix_millis: i64) -> 
         .find(|(_, outcome)| *outcome == AttemptOutcome::Connected)
         .and_then(|(backend, _)| Some(pool?.backends[backend.as_usize()].as_str()));
     let (side, reason, refused) = match record.conclusion {
-        Conclusion::Closed(ended) => {
-            (Some(side_label(ended.by)), Some(reason_label(ended.why)), None)
-        }
+        Conclusion::Closed(ended) => (
+            Some(side_label(ended.by)),
+            Some(reason_label(ended.why)),
+            None,
+        ),
         Conclusion::Refused(refused) => (None, None, Some(refused.as_label())),
     };
     Line {
@@ -171,7 +173,9 @@ mod tests {
 
     fn topology() -> Topology {
         Topology {
-            listeners: vec![ListenerNames { name: "w\"e\nb".into() }],
+            listeners: vec![ListenerNames {
+                name: "w\"e\nb".into(),
+            }],
             routes: vec![RouteNames::default()],
             pools: vec![PoolNames {
                 name: "p".into(),
@@ -189,7 +193,10 @@ mod tests {
             accepted: Moment::from_micros(1_000_000),
             ended: Moment::from_micros(3_500_000),
             attempts: vec![
-                (BackendIndex::new(1), AttemptOutcome::Failed(ConnectError::Refused)),
+                (
+                    BackendIndex::new(1),
+                    AttemptOutcome::Failed(ConnectError::Refused),
+                ),
                 (BackendIndex::new(0), AttemptOutcome::Connected),
             ],
             connected_us: Some(1500),
@@ -203,7 +210,10 @@ mod tests {
                 }),
                 back: None,
             },
-            conclusion: Conclusion::Closed(Ended { by: Party::Client, why: Why::Fin }),
+            conclusion: Conclusion::Closed(Ended {
+                by: Party::Client,
+                why: Why::Fin,
+            }),
         }
     }
 

@@ -68,7 +68,11 @@ impl AccessLog {
             Destination::File(path) => (open(path), Some(path.clone())),
         };
         let file = file.map_err(|source| StartError::AccessLog {
-            path: path.as_deref().unwrap_or(Path::new("stdout")).display().to_string(),
+            path: path
+                .as_deref()
+                .unwrap_or(Path::new("stdout"))
+                .display()
+                .to_string(),
             source,
         })?;
         let (producers, queues): (Vec<_>, Vec<_>) =
@@ -97,7 +101,14 @@ impl AccessLog {
         let queue = |producer| Some(AccessQueue::new(producer, writer.clone()));
         let queues = producers.into_iter().map(queue).collect();
         let thread = Some(thread);
-        Ok((Some(AccessLog { state, thread, ended }), queues))
+        Ok((
+            Some(AccessLog {
+                state,
+                thread,
+                ended,
+            }),
+            queues,
+        ))
     }
 
     pub(crate) fn state(&self) -> Arc<LogState> {
@@ -245,7 +256,11 @@ impl Writer {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
 }
 
 /// Standard output without the buffer of the standard library, which this thread has its own of.

@@ -35,20 +35,32 @@ pub(crate) fn place(
     let most = ringway_config::limits::WORKERS_MAX as usize;
     match workers {
         Workers::Auto => {
-            let count = allowed.len().min(quota.map_or(most, CpuQuota::cpus)).min(most);
+            let count = allowed
+                .len()
+                .min(quota.map_or(most, CpuQuota::cpus))
+                .min(most);
             Ok(allowed[..count].to_vec())
         }
-        Workers::Count(count) => {
-            Ok(allowed.iter().copied().cycle().take(count.get().into()).collect())
-        }
+        Workers::Count(count) => Ok(allowed
+            .iter()
+            .copied()
+            .cycle()
+            .take(count.get().into())
+            .collect()),
         Workers::Cpus(cpus) => cpus
             .iter()
             .map(|cpu| {
                 let is_allowed = allowed.contains(&usize::from(*cpu));
-                is_allowed.then_some(usize::from(*cpu)).ok_or_else(|| StartError::Cpu {
-                    cpu: *cpu,
-                    allowed: allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
-                })
+                is_allowed
+                    .then_some(usize::from(*cpu))
+                    .ok_or_else(|| StartError::Cpu {
+                        cpu: *cpu,
+                        allowed: allowed
+                            .iter()
+                            .map(usize::to_string)
+                            .collect::<Vec<_>>()
+                            .join(", "),
+                    })
             })
             .collect(),
     }
@@ -60,7 +72,9 @@ pub(crate) fn allowed() -> Result<Vec<usize>, StartError> {
         what: "the CPUs of this process could not be read (sched_getaffinity)",
         source: errno.into(),
     })?;
-    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+    Ok((0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect())
 }
 
 /// The smallest CPU quota of this process's cgroup and those above it.
@@ -82,7 +96,10 @@ fn quotas_of(membership: &str) -> Vec<CpuQuota> {
     if controllers.is_empty() {
         (roots, read) = (&["/sys/fs/cgroup", "/sys/fs/cgroup/unified"], read_v2);
     } else if controllers.split(',').any(|name| name == "cpu") {
-        (roots, read) = (&["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"], read_v1);
+        (roots, read) = (
+            &["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"],
+            read_v1,
+        );
     } else {
         return Vec::new();
     }
@@ -91,7 +108,10 @@ fn quotas_of(membership: &str) -> Vec<CpuQuota> {
     let relative = Path::new(path.trim_start_matches('/'));
     let groups = |root: &&str| -> Vec<CpuQuota> {
         let root = Path::new(root);
-        relative.ancestors().filter_map(|group| read(&root.join(group))).collect()
+        relative
+            .ancestors()
+            .filter_map(|group| read(&root.join(group)))
+            .collect()
     };
     roots.iter().flat_map(groups).collect()
 }
@@ -115,7 +135,10 @@ fn parse_v2(cpu_max: &str) -> Option<CpuQuota> {
 fn parse_v1(quota_us: &str, period_us: &str) -> Option<CpuQuota> {
     let quota_us = quota_us.trim().parse().ok()?;
     let period_us = period_us.trim().parse().ok().filter(|period| *period > 0)?;
-    Some(CpuQuota { quota_us, period_us })
+    Some(CpuQuota {
+        quota_us,
+        period_us,
+    })
 }
 
 #[cfg(test)]
@@ -130,7 +153,12 @@ mod tests {
 
     #[test]
     fn auto_is_one_per_allowed_cpu_within_the_quota() {
-        let quota = |quota_us| Some(CpuQuota { quota_us, period_us: 100_000 });
+        let quota = |quota_us| {
+            Some(CpuQuota {
+                quota_us,
+                period_us: 100_000,
+            })
+        };
         assert_eq!(auto(&[0, 1, 4], None), [0, 1, 4]);
         assert_eq!(auto(&[0, 1, 4], quota(800_000)), [0, 1, 4]);
         assert_eq!(auto(&[0, 1, 4], quota(150_000)), [0, 1]);
@@ -142,7 +170,10 @@ mod tests {
     #[test]
     fn a_number_goes_round_the_allowed_cpus_whatever_the_quota() {
         let five = Workers::Count(NonZeroU16::new(5).unwrap());
-        let quota = Some(CpuQuota { quota_us: 1, period_us: 1 });
+        let quota = Some(CpuQuota {
+            quota_us: 1,
+            period_us: 1,
+        });
         assert_eq!(place(&five, &[1, 3], quota).unwrap(), [1, 3, 1, 3, 1]);
     }
 
@@ -157,7 +188,12 @@ mod tests {
 
     #[test]
     fn quotas_are_read_as_both_kernels_write_them() {
-        let some = |quota_us, period_us| Some(CpuQuota { quota_us, period_us });
+        let some = |quota_us, period_us| {
+            Some(CpuQuota {
+                quota_us,
+                period_us,
+            })
+        };
         assert_eq!(parse_v2("max 100000\n"), None);
         assert_eq!(parse_v2("150000 100000\n"), some(150_000, 100_000));
         assert_eq!(parse_v2(""), None);

@@ -190,9 +190,9 @@ fn bind_message(address: &str, error: &io::Error) -> String {
             "{address} is not an address of this host: bind one that `ip address` shows, or \
              0.0.0.0 for all"
         ),
-        Some(Errno::AFNOSUPPORT) => format!(
-            "{address}: this host has no IPv6: bind an IPv4 address, or switch IPv6 on"
-        ),
+        Some(Errno::AFNOSUPPORT) => {
+            format!("{address}: this host has no IPv6: bind an IPv4 address, or switch IPv6 on")
+        }
         Some(Errno::ACCESS | Errno::PERM) if is_unix => {
             format!("{address}: no permission to make a socket there: change the directory's owner")
         }
@@ -232,7 +232,11 @@ mod tests {
         for (address, errno, words) in [
             ("127.0.0.1:80", Errno::ADDRINUSE, "sport = 80"),
             ("[::1]:8080", Errno::ADDRINUSE, "sport = 8080"),
-            ("192.0.2.1:80", Errno::ADDRNOTAVAIL, "not an address of this host"),
+            (
+                "192.0.2.1:80",
+                Errno::ADDRNOTAVAIL,
+                "not an address of this host",
+            ),
             ("0.0.0.0:80", Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
             ("unix:/run/a", Errno::ACCESS, "directory"),
             ("unix:/run/a", Errno::NOENT, "create it"),
@@ -251,12 +255,21 @@ mod tests {
     #[test]
     fn what_the_kernel_refuses_is_told_from_what_is_in_the_way() {
         let denied = SpawnError::RingDenied(Errno::PERM.into());
-        let denied = StartError::Keeper { index: 0, source: denied };
+        let denied = StartError::Keeper {
+            index: 0,
+            source: denied,
+        };
         assert_eq!(denied.kind(), StartErrorKind::Kernel);
         assert!(denied.to_string().contains("ringway doctor"), "{denied}");
-        let pin = StartError::Keeper { index: 0, source: SpawnError::Pin { cpu: 9 } };
+        let pin = StartError::Keeper {
+            index: 0,
+            source: SpawnError::Pin { cpu: 9 },
+        };
         assert_eq!(pin.kind(), StartErrorKind::Runtime);
-        let few = StartError::TooFewDescriptors { nofile: 10, reserved: 90 };
+        let few = StartError::TooFewDescriptors {
+            nofile: 10,
+            reserved: 90,
+        };
         assert_eq!(few.kind(), StartErrorKind::Kernel);
     }
 }

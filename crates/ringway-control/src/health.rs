@@ -94,7 +94,10 @@ impl Board {
     pub(crate) fn check_time(&self, pool: usize) -> Option<HistogramSnapshot> {
         // Copied under the lock, made small outside it.
         let histogram = self.pools[pool].check_time.as_ref()?;
-        let copy = histogram.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let copy = histogram
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Some(copy.snapshot())
     }
 
@@ -114,7 +117,10 @@ impl Board {
         }
         if let Some(check_time) = &pool.check_time {
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            check_time.lock().unwrap_or_else(PoisonError::into_inner).record(micros);
+            check_time
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .record(micros);
         }
         let mut standing = backend.standing();
         standing.checked_at = Some(at);
@@ -177,12 +183,19 @@ impl VerdictSink for Verdicts {
 /// of the slowest pool, each takes its timeout at most, and a little for the threads to come to it.
 pub(crate) fn first_round_timeout(config: &Config) -> Duration {
     const SLACK: Duration = Duration::from_millis(500);
-    let checked = || config.pools.iter().filter_map(|pool| Some((pool, pool.health?)));
+    let checked = || {
+        config
+            .pools
+            .iter()
+            .filter_map(|pool| Some((pool, pool.health?)))
+    };
     let fleet = checked().map(|(pool, _)| pool.backends.len()).sum();
     let longest = checked().map(|(_, check)| {
         ringway_health::first_window(check.params.interval, fleet) + check.params.timeout
     });
-    longest.max().map_or(Duration::ZERO, |longest| longest + SLACK)
+    longest
+        .max()
+        .map_or(Duration::ZERO, |longest| longest + SLACK)
 }
 
 /// All keys of a pool's backends.
@@ -210,8 +223,14 @@ mod tests {
     }
 
     const KEYS: [BackendKey; 2] = [
-        BackendKey { pool: 0, backend: 0 },
-        BackendKey { pool: 0, backend: 1 },
+        BackendKey {
+            pool: 0,
+            backend: 0,
+        },
+        BackendKey {
+            pool: 0,
+            backend: 1,
+        },
     ];
     const REFUSED: ProbeResult = ProbeResult::Failed(ProbeFailure::Refused);
 
@@ -224,8 +243,20 @@ mod tests {
             (KEYS[1], Health::Down, REFUSED),
         ] {
             assert!(!board.is_first_round_done());
-            board.note_probe(key, Duration::from_secs(3), Duration::from_millis(1), &reason);
-            board.note_transition(key, Transition { from: Health::Unknown, to, reason });
+            board.note_probe(
+                key,
+                Duration::from_secs(3),
+                Duration::from_millis(1),
+                &reason,
+            );
+            board.note_transition(
+                key,
+                Transition {
+                    from: Health::Unknown,
+                    to,
+                    reason,
+                },
+            );
         }
         assert!(board.is_first_round_done());
         let expected = Standing {

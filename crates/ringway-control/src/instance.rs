@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_config::Config;
-use ringway_metrics::{
-    ControlBlock, Topology, WorkerBlocks, WorkerHistogramsSnapshot,
-};
+use ringway_metrics::{ControlBlock, Topology, WorkerBlocks, WorkerHistogramsSnapshot};
 use ringway_worker::{Limit, Mailbox, Message};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -45,6 +43,8 @@ pub(crate) struct Instance {
     pub(crate) first_round_until: Instant,
     pub(crate) draining: AtomicBool,
     pub(crate) events: UnboundedSender<Event>,
+    /// Held by the one scrape that is under way: others wait without holding a thread.
+    pub(crate) scraping: tokio::sync::Mutex<()>,
     pub(crate) snapshots: Mutex<Vec<LastSnapshot>>,
     pub(crate) pings: Mutex<Vec<Inquiry<()>>>,
 }
@@ -93,7 +93,8 @@ impl Instance {
         };
         let asked: Vec<usize> = quiet().map(|(at, _)| at).collect();
         for at in &asked {
-            pings[*at].ask(&self.workers[*at].mailbox, Message::Ping);
+            let mailbox = &self.workers[*at].mailbox;
+            pings[*at].ask(|reply| mailbox.send(Message::Ping(reply)));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
         let silent = |at: &usize| pings[*at].wait_until(deadline).is_none();
@@ -107,11 +108,111 @@ impl Instance {
 
     fn since_turn(&self, worker: &WorkerView) -> Duration {
         let turned_at = u64::try_from(worker.blocks.worker.heartbeat_millis.value()).unwrap_or(0);
-        self.epoch.elapsed().saturating_sub(Duration::from_millis(turned_at))
+        self.epoch
+            .elapsed()
+            .saturating_sub(Duration::from_millis(turned_at))
     }
 }
 
 /// What these locks guard is replaced whole, so that a panic while one is held leaves it usable.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_config::{Backend, Listener, Pool};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::limits::{Demand, of_process};
+    use crate::plan::{Own, Plan};
+
+    /// One worker that has ended, and what is left of it: a mailbox that nobody reads.
+    fn after_the_end() -> Instance {
+        let backend = Backend::new("127.0.0.1:1".parse().unwrap());
+        let config = Config::new(
+            vec![Listener::new("web", Vec::new(), 0)],
+            vec![Pool::new("web", vec![backend])],
+        );
+        let demand = Demand {
+            workers: 1,
+            binds: 0,
+            probes: 1,
+        };
+        let plan = Plan::new(&config, &of_process(demand)).unwrap();
+        let blocks = WorkerBlocks::new(0, &plan.topology);
+        let own = Own {
+            index: 0,
+            cpu: crate::cpus::allowed().unwrap()[0],
+            seed: 0,
+            sockets: vec![Vec::new()],
+            blocks: blocks.clone(),
+            access: None,
+        };
+        let handle = ringway_worker::start(plan.worker_spec(own), |_, _| ()).unwrap();
+        let worker = WorkerView {
+            index: 0,
+            cpu: 0,
+            thread_id: handle.thread_id(),
+            mailbox: handle.mailbox(),
+            blocks,
+            scrapes_missed: AtomicU64::new(0),
+        };
+        handle.send(Message::Drain {
+            window: Duration::ZERO,
+        });
+        handle.join();
+        worker.blocks.worker.heartbeat_millis.set(0);
+        Instance {
+            version: "",
+            commit: "",
+            board: Arc::new(Board::new(&config)),
+            config,
+            topology: plan.topology,
+            addresses: vec![Vec::new()],
+            workers: vec![worker],
+            connections: plan.connections,
+            control: Arc::default(),
+            access_log: None,
+            epoch: Instant::now() - 2 * HUNG_AFTER,
+            first_round_until: Instant::now(),
+            draining: AtomicBool::new(false),
+            events: unbounded_channel().0,
+            scraping: tokio::sync::Mutex::new(()),
+            snapshots: Mutex::new(vec![LastSnapshot::default()]),
+            pings: Mutex::new(vec![Inquiry::default()]),
+        }
+    }
+
+    #[test]
+    fn a_worker_that_does_not_turn_is_noticed() {
+        let mut instance = after_the_end();
+        assert_eq!(instance.hung_workers(), [0]);
+        // The same silence shortly after a turn is none yet.
+        instance.epoch = Instant::now() - HUNG_AFTER / 2;
+        assert_eq!(instance.hung_workers(), [0; 0]);
+    }
+
+    #[test]
+    fn a_worker_that_does_not_answer_a_scrape_is_left_out_and_counted() {
+        let instance = after_the_end();
+        let scrape = instance.scrape();
+        assert!(scrape.workers[0].histograms.is_none());
+        assert_eq!(
+            instance.workers[0].scrapes_missed.load(Ordering::Relaxed),
+            1
+        );
+    }
+
+    #[test]
+    fn readiness_does_not_wait_for_checks_for_ever() {
+        let mut instance = after_the_end();
+        assert_eq!(instance.unready_because(), None);
+        instance.first_round_until = Instant::now() + HUNG_AFTER;
+        let waiting = instance.unready_because();
+        assert_eq!(waiting, Some("the first health checks are not done"));
+        instance.draining.store(true, Ordering::Relaxed);
+        assert_eq!(instance.unready_because(), Some("draining"));
+    }
 }

@@ -67,7 +67,10 @@ pub(crate) fn start(
             start: epoch,
         };
         let keeper = spawn(params, Arc::clone(sink));
-        keepers.push(keeper.map_err(|source| StartError::Keeper { index: place(at), source })?);
+        keepers.push(keeper.map_err(|source| StartError::Keeper {
+            index: place(at),
+            source,
+        })?);
     }
     Ok(keepers)
 }
@@ -83,7 +86,8 @@ mod tests {
     #[test]
     fn every_checked_backend_has_one_keeper_and_the_others_none() {
         let pool = |name: &str, health| {
-            let backends = (1..=20).map(|n| Backend::new(format!("10.0.0.{n}:80").parse().unwrap()));
+            let backends =
+                (1..=20).map(|n| Backend::new(format!("10.0.0.{n}:80").parse().unwrap()));
             let mut pool = Pool::new(name, backends.collect());
             pool.health = health;
             pool
@@ -99,7 +103,13 @@ mod tests {
             let all: Vec<&Target> = by_keeper.iter().flatten().collect();
             assert_eq!(all.len(), 20);
             assert!(all.iter().all(|target| target.key.pool == 1));
-            assert_eq!(all.iter().map(|t| t.key.backend).collect::<HashSet<_>>().len(), 20);
+            assert_eq!(
+                all.iter()
+                    .map(|t| t.key.backend)
+                    .collect::<HashSet<_>>()
+                    .len(),
+                20
+            );
             let ProbeAddress::Tcp(address) = &all[0].address else {
                 panic!("not TCP: {:?}", all[0]);
             };

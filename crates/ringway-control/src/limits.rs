@@ -179,7 +179,12 @@ impl Limits {
         for pool in &config.pools {
             for backend in &pool.backends {
                 let name = &pool.name;
-                let what = || format!("pool `{name}`, backend {}: max_connections", backend.address);
+                let what = || {
+                    format!(
+                        "pool `{name}`, backend {}: max_connections",
+                        backend.address
+                    )
+                };
                 self.check_one(backend.max_connections, what)?;
             }
         }
@@ -222,7 +227,10 @@ mod tests {
     #[test]
     fn plenty_gives_the_full_pipes_and_the_rest_to_connections() {
         let limits = derive(demand(2), allowance(20_000, None));
-        assert_eq!((limits.pipes_per_worker, limits.pipe_size), (256, 256 * 1024));
+        assert_eq!(
+            (limits.pipes_per_worker, limits.pipe_size),
+            (256, 256 * 1024)
+        );
         let taken = limits.reserved + 2 * 2 * 256 + 2 * limits.connections_max;
         assert_eq!(taken, 20_000);
     }
@@ -247,14 +255,19 @@ mod tests {
         assert_eq!(limits.connections_max, 0);
         let config = ringway_config::Config::new(Vec::new(), Vec::new());
         let error = limits.check(&config).unwrap_err().to_string();
-        assert!(error.contains("100 descriptors") && error.contains("LimitNOFILE"), "{error}");
+        assert!(
+            error.contains("100 descriptors") && error.contains("LimitNOFILE"),
+            "{error}"
+        );
     }
 
     #[test]
     fn privilege_is_read_from_the_effective_set() {
         assert!(is_exempt("Name:\tx\nCapEff:\t000001ffffffffff\n"));
         assert!(is_exempt("CapEff:\t0000000001000000\n"));
-        assert!(!is_exempt("CapEff:\t0000000000000400\nCapPrm:\t000001ffffffffff\n"));
+        assert!(!is_exempt(
+            "CapEff:\t0000000000000400\nCapPrm:\t000001ffffffffff\n"
+        ));
         assert!(!is_exempt(""));
     }
 

@@ -77,7 +77,11 @@ impl Plan {
             listeners: listeners
                 .map(|(at, listener)| planned_listener(place(at), listener, config))
                 .collect(),
-            pools: config.pools.iter().map(planned_pool).collect::<Result<_, _>>()?,
+            pools: config
+                .pools
+                .iter()
+                .map(planned_pool)
+                .collect::<Result<_, _>>()?,
             pipes_max: limits.pipes_per_worker,
             pipe_size: limits.pipe_size,
         })
@@ -100,7 +104,11 @@ impl Plan {
                     over: listener.over,
                 })
                 .collect(),
-            routes: self.listeners.iter().map(|listener| listener.route).collect(),
+            routes: self
+                .listeners
+                .iter()
+                .map(|listener| listener.route)
+                .collect(),
             pools: self.pools.iter().map(PlannedPool::spec).collect(),
             blocks: own.blocks,
             topology: Arc::clone(&self.topology),
@@ -138,13 +146,25 @@ fn topology(config: &Config) -> Topology {
     let listeners = config.listeners.iter();
     let names = |pool: &Pool| PoolNames {
         name: pool.name.clone(),
-        backends: pool.backends.iter().map(|b| b.address.to_string()).collect(),
+        backends: pool
+            .backends
+            .iter()
+            .map(|b| b.address.to_string())
+            .collect(),
     };
     Topology {
-        listeners: listeners.clone().map(|l| ListenerNames { name: l.name.clone() }).collect(),
+        listeners: listeners
+            .clone()
+            .map(|l| ListenerNames {
+                name: l.name.clone(),
+            })
+            .collect(),
         routes: listeners
             .enumerate()
-            .map(|(at, l)| RouteNames { listener: at, pool: l.pool })
+            .map(|(at, l)| RouteNames {
+                listener: at,
+                pool: l.pool,
+            })
             .collect(),
         pools: config.pools.iter().map(names).collect(),
     }
@@ -176,7 +196,10 @@ fn planned_listener(at: u16, listener: &Listener, config: &Config) -> PlannedLis
 }
 
 fn planned_pool(pool: &Pool) -> Result<PlannedPool, StartError> {
-    let backends = pool.backends.iter().map(|backend| planned_backend(pool, backend));
+    let backends = pool
+        .backends
+        .iter()
+        .map(|backend| planned_backend(pool, backend));
     let backends: Vec<PlannedBackend> = backends.collect::<Result<_, _>>()?;
     let table = match pool.algorithm {
         Algorithm::Maglev => {

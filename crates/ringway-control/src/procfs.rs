@@ -14,7 +14,9 @@ pub(crate) fn process_stats() -> ProcessStats {
         status: &read("/proc/self/status"),
         limits: &read("/proc/self/limits"),
         system_stat: &read("/proc/stat"),
-        open_fds: fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
+        open_fds: fs::read_dir("/proc/self/fd")
+            .ok()
+            .map(|entries| entries.count() as u64),
         ticks_per_second: rustix::param::clock_ticks_per_second(),
     })
 }
@@ -36,7 +38,11 @@ pub(crate) fn thread_names() -> Vec<String> {
         return Vec::new();
     };
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
-    tasks.flatten().filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+    tasks
+        .flatten()
+        .filter_map(name)
+        .map(|name| name.trim_end().to_owned())
+        .collect()
 }
 
 /// How many of these names are kernel threads of that thread's ring.
@@ -52,7 +58,10 @@ mod tests {
     #[test]
     fn this_process_can_be_read() {
         let stats = process_stats();
-        assert!(stats.resident_bytes.is_some_and(|bytes| bytes > 0), "{stats:?}");
+        assert!(
+            stats.resident_bytes.is_some_and(|bytes| bytes > 0),
+            "{stats:?}"
+        );
         assert!(stats.open_fds.is_some_and(|count| count > 2), "{stats:?}");
         assert!(!thread_names().is_empty());
     }

@@ -36,9 +36,15 @@ impl Instance {
                     histograms,
                 })
                 .collect(),
-            pools: (0..self.topology.pools.len()).map(|pool| self.scrape_pool(pool)).collect(),
+            pools: (0..self.topology.pools.len())
+                .map(|pool| self.scrape_pool(pool))
+                .collect(),
             control: Arc::clone(&self.control),
-            draining_connections: if self.is_draining() { self.connections.open() } else { 0 },
+            draining_connections: if self.is_draining() {
+                self.connections.open()
+            } else {
+                0
+            },
             process: procfs::process_stats(),
         }
     }
@@ -46,7 +52,8 @@ impl Instance {
     fn ask_histograms(&self) -> Vec<Option<WorkerHistogramsSnapshot>> {
         let mut snapshots = lock(&self.snapshots);
         for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
-            last.inquiry.ask(&worker.mailbox, Message::Snapshot);
+            last.inquiry
+                .ask(|reply| worker.mailbox.send(Message::Snapshot(reply)));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
         for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
@@ -70,7 +77,10 @@ impl Instance {
                 block.busy_nanos.store_total(nanos);
             }
             let count = procfs::iowq_workers(&names, worker.thread_id);
-            block.ring.iowq_workers.set(i64::try_from(count).unwrap_or(i64::MAX));
+            block
+                .ring
+                .iowq_workers
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -81,7 +91,9 @@ impl Instance {
             health: self.board.block(pool, backend),
         };
         PoolScrape {
-            backends: (0..self.topology.pools[pool].backends.len()).map(backend).collect(),
+            backends: (0..self.topology.pools[pool].backends.len())
+                .map(backend)
+                .collect(),
             health_check_time: self.board.check_time(pool),
         }
     }

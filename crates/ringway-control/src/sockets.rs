@@ -64,7 +64,10 @@ impl Sockets {
 
     /// Binds for all workers; the address as bound.
     fn bind_address(&mut self, listener: &Listener, address: &BindAddress) -> io::Result<String> {
-        let own = self.by_worker.iter_mut().filter_map(|worker| worker.last_mut());
+        let own = self
+            .by_worker
+            .iter_mut()
+            .filter_map(|worker| worker.last_mut());
         match address {
             BindAddress::Tcp(tcp) => {
                 let options = listen_options(&listener.tcp);
@@ -72,7 +75,9 @@ impl Sockets {
                 let mut real = *tcp;
                 for sockets in own {
                     let socket = listen_tcp(real, &options)?;
-                    real = local_address(socket.as_fd()).map_err(io::Error::from)?.unwrap_or(real);
+                    real = local_address(socket.as_fd())
+                        .map_err(io::Error::from)?
+                        .unwrap_or(real);
                     sockets.push(socket);
                 }
                 Ok(real.to_string())

@@ -3,7 +3,7 @@
 //! that hold them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
@@ -64,8 +64,7 @@ pub struct Running {
     supervisor: Supervisor,
     listeners: Vec<(String, String)>,
     admin: Option<String>,
-    /// Behind everything that uses it.
-    runtime: Option<Runtime>,
+    runtime: Runtime,
 }
 
 /// Starts the drain of a running balancer from any thread.
@@ -110,11 +109,13 @@ impl Running {
     ///
     /// # Errors
     /// [`RunError`]: everything but the end of a drain within its time.
-    pub fn run(mut self) -> Result<(), RunError> {
-        let Some(runtime) = self.runtime.take() else {
-            unreachable!("invariant: only this takes the runtime, and it takes self");
-        };
-        let result = runtime.block_on(self.supervisor.run());
+    pub fn run(self) -> Result<(), RunError> {
+        let Running {
+            mut supervisor,
+            runtime,
+            ..
+        } = self;
+        let result = runtime.block_on(supervisor.run());
         // Not waiting for a scrape that waits for a worker that is gone.
         runtime.shutdown_background();
         result
@@ -144,13 +145,22 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
     let admin = config.admin.as_ref().map(AdminSocket::bind).transpose()?;
     let plan = Plan::new(&config, &limits)?;
     let (mut access_log, queues) = AccessLog::start(&config.log.access, cpus.len(), &plan)?;
-    let Sockets { by_worker, addresses, files } = bound;
+    let Sockets {
+        by_worker,
+        addresses,
+        files,
+    } = bound;
 
     let (sender, events) = unbounded_channel();
     let (crew, views) = start_workers(&plan, &cpus, by_worker, queues, &sender)?;
     let board = Arc::new(Board::new(&config));
     let keepers = start_keepers(&config, &cpus, &plan, &board, &crew, &sender)?;
-    log_start(&params.version, &params.config_path, &limits, &crew);
+    log_start(
+        params.version,
+        params.config_path.as_deref(),
+        &limits,
+        &crew,
+    );
 
     let listeners = named_addresses(&config, &addresses);
     let admin_address = admin.as_ref().map(|admin| admin.address().to_owned());
@@ -160,6 +170,7 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         version: params.version,
         commit: params.commit,
         first_round_until: plan.epoch + first_round_timeout(&config),
+        scraping: tokio::sync::Mutex::new(()),
         snapshots: Mutex::new(views.iter().map(|_| LastSnapshot::default()).collect()),
         pings: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
         config,
@@ -183,11 +194,11 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
             signals,
             admin,
             access_log,
-            files,
+            _files: files,
         },
         listeners,
         admin: admin_address,
-        runtime: Some(runtime),
+        runtime,
     })
 }
 
@@ -195,7 +206,11 @@ fn demand(config: &Config, workers: usize) -> Demand {
     let checked = config.pools.iter().filter(|pool| pool.health.is_some());
     Demand {
         workers: workers as u64,
-        binds: config.listeners.iter().map(|listener| listener.binds.len() as u64).sum(),
+        binds: config
+            .listeners
+            .iter()
+            .map(|listener| listener.binds.len() as u64)
+            .sum(),
         probes: checked.map(|pool| pool.backends.len() as u64).sum(),
     }
 }
@@ -275,13 +290,15 @@ fn seed() -> u64 {
 fn named_addresses(config: &Config, addresses: &[Vec<String>]) -> Vec<(String, String)> {
     let listeners = config.listeners.iter().zip(addresses);
     let named = listeners.flat_map(|(listener, addresses)| {
-        addresses.iter().map(|address| (listener.name.clone(), address.clone()))
+        addresses
+            .iter()
+            .map(|address| (listener.name.clone(), address.clone()))
     });
     named.collect()
 }
 
-fn log_start(version: &str, path: &Option<PathBuf>, limits: &Limits, crew: &Crew) {
-    let config = path.as_ref().map_or("none".into(), |path| path.to_string_lossy());
+fn log_start(version: &str, path: Option<&Path>, limits: &Limits, crew: &Crew) {
+    let config = path.map_or("none".into(), Path::to_string_lossy);
     let ring = crew.handles().first().map_or("", WorkerHandle::ring_report);
     info!(version, %config, workers = crew.len(), ring, "workers started");
     info!(

@@ -34,6 +34,7 @@ struct WorkerStatus {
     index: u16,
     cpu: usize,
     connections: i64,
+    connections_total: u64,
     pipes_in_use: i64,
     /// Scrapes it did not answer in time.
     scrapes_missed: u64,
@@ -101,21 +102,30 @@ impl Instance {
             connections: self.connections.open(),
             connections_max: self.connections.most(),
             workers: self.workers.iter().map(worker_status).collect(),
-            listeners: (0..self.config.listeners.len()).map(|at| self.listener_status(at)).collect(),
-            pools: (0..self.config.pools.len()).map(|at| self.pool_status(at)).collect(),
+            listeners: (0..self.config.listeners.len())
+                .map(|at| self.listener_status(at))
+                .collect(),
+            pools: (0..self.config.pools.len())
+                .map(|at| self.pool_status(at))
+                .collect(),
             access_log: self.access_log_status(),
         }
     }
 
     /// The pool of that name.
     pub(crate) fn pool_status_of(&self, name: &str) -> Option<PoolStatus> {
-        let at = self.config.pools.iter().position(|pool| pool.name == name)?;
+        let at = self
+            .config
+            .pools
+            .iter()
+            .position(|pool| pool.name == name)?;
         Some(self.pool_status(at))
     }
 
     fn listener_status(&self, at: usize) -> ListenerStatus {
         let listener = &self.config.listeners[at];
-        let sum = |count: fn(&ListenerBlock) -> u64| self.sum(|blocks| count(&blocks.listeners[at]));
+        let sum =
+            |count: fn(&ListenerBlock) -> u64| self.sum(|blocks| count(&blocks.listeners[at]));
         ListenerStatus {
             name: listener.name.clone(),
             addresses: self.addresses[at].clone(),
@@ -129,11 +139,15 @@ impl Instance {
 
     fn pool_status(&self, at: usize) -> PoolStatus {
         let pool = &self.config.pools[at];
-        let backends: Vec<BackendStatus> =
-            (0..pool.backends.len()).map(|backend| self.backend_status(pool, at, backend)).collect();
+        let backends: Vec<BackendStatus> = (0..pool.backends.len())
+            .map(|backend| self.backend_status(pool, at, backend))
+            .collect();
         PoolStatus {
             name: pool.name.clone(),
-            up: backends.iter().filter(|backend| backend.state != "down").count(),
+            up: backends
+                .iter()
+                .filter(|backend| backend.state != "down")
+                .count(),
             backends,
         }
     }
@@ -171,11 +185,17 @@ impl Instance {
     }
 
     fn sum(&self, count: impl Fn(&WorkerBlocks) -> u64) -> u64 {
-        self.workers.iter().map(|worker| count(&worker.blocks)).sum()
+        self.workers
+            .iter()
+            .map(|worker| count(&worker.blocks))
+            .sum()
     }
 
     fn gauge<'a>(&'a self, gauge: impl Fn(&'a WorkerBlocks) -> &'a Gauge) -> i64 {
-        self.workers.iter().map(|worker| gauge(&worker.blocks).value()).sum()
+        self.workers
+            .iter()
+            .map(|worker| gauge(&worker.blocks).value())
+            .sum()
     }
 }
 
@@ -184,6 +204,12 @@ fn worker_status(worker: &WorkerView) -> WorkerStatus {
         index: worker.index,
         cpu: worker.cpu,
         connections: worker.blocks.worker.connections.value(),
+        connections_total: worker
+            .blocks
+            .listeners
+            .iter()
+            .map(|listener| listener.connections_total.value())
+            .sum(),
         pipes_in_use: worker.blocks.worker.pipes.in_use.value(),
         scrapes_missed: worker.scrapes_missed.load(Ordering::Relaxed),
     }

@@ -55,9 +55,13 @@ pub(crate) enum Event {
 enum Stage {
     Serving,
     /// Not ready any more, but accepting.
-    Leaving { until: Instant },
+    Leaving {
+        until: Instant,
+    },
     /// The workers are ending.
-    Draining { until: Instant },
+    Draining {
+        until: Instant,
+    },
 }
 
 /// Everything that has to be held, and ended in order. Fields are dropped from first to last.
@@ -70,7 +74,8 @@ pub(crate) struct Supervisor {
     pub(crate) signals: Option<SignalStream>,
     pub(crate) admin: Option<AdminSocket>,
     pub(crate) access_log: Option<AccessLog>,
-    pub(crate) files: Vec<SocketFile>,
+    /// Removed at the end.
+    pub(crate) _files: Vec<SocketFile>,
 }
 
 impl Supervisor {
@@ -79,7 +84,6 @@ impl Supervisor {
         if let Some(admin) = &mut self.admin {
             admin.serve(Arc::clone(&self.instance));
         }
-        self.log_listeners();
         let result = self.watch().await;
         if result.is_err() {
             // Whatever still runs is cut, and what does not answer is left behind.
@@ -168,16 +172,6 @@ impl Supervisor {
                 Ok(())
             }
             Stage::Draining { .. } => Err(RunError::WorkersLeft(running)),
-        }
-    }
-
-    fn log_listeners(&self) {
-        let listeners = self.instance.config.listeners.iter();
-        for (listener, addresses) in listeners.zip(&self.instance.addresses) {
-            info!(listener = listener.name, addresses = addresses.join(" "), "accepting");
-        }
-        if let Some(admin) = &self.admin {
-            info!(address = admin.address(), "admin endpoint");
         }
     }
 

@@ -11,8 +11,9 @@ const TICK_SHIFT: u32 = 10;
 const LEVELS: usize = 6;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// The farthest deadline the wheel tells apart, about two years ahead; farther ones wait there.
-const HORIZON_TICKS: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
+/// The farthest deadline the wheel tells apart, about two years ahead; farther ones wait there. One
+/// position of the coarsest level short of a whole turn, which would look like no time at all.
+const HORIZON_TICKS: u64 = (SLOTS as u64 - 1) << (SLOT_BITS * (LEVELS as u32 - 1));
 
 const NONE: u32 = u32::MAX;
 const NOT_ARMED: u16 = u16::MAX;
@@ -51,6 +52,9 @@ struct Place {
 }
 
 impl Wheel {
+    /// Bytes the wheel holds per slot, armed or not.
+    pub const SLOT_BYTES: usize = size_of::<Node>();
+
     /// An empty wheel whose time starts at `now`, with room for slots below `slots`.
     pub fn new(now: Moment, slots: usize) -> Wheel {
         Wheel {
@@ -253,11 +257,32 @@ mod tests {
         assert_eq!(wheel.pop(at(far + TICK)), Some(0));
     }
 
+    #[test]
+    fn beyond_the_horizon_is_kept_from_any_start() {
+        // A whole turn of the coarsest level after a start just before its next position.
+        let start = ((1 << 30) - 1) << TICK_SHIFT;
+        let mut wheel = Wheel::new(at(start), 1);
+        let far = start + ((1 << 36) << TICK_SHIFT);
+        wheel.set(0, at(far));
+        assert_eq!(wheel.pop(at(start + TICK)), None);
+        assert_eq!(wheel.pop(at(far - TICK)), None);
+        assert_eq!(wheel.pop(at(far + TICK)), Some(0));
+    }
+
+    /// Micros to milliseconds, hours, and around the horizon.
+    fn delay() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            4 => 0u64..200_000_000,
+            2 => 0u64..30_000_000_000,
+            1 => 0u64..(1 << 47),
+        ]
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_sorted_map(
             start in prop_oneof![Just(0u64), any::<u32>().prop_map(u64::from), Just(u64::MAX / 4)],
-            steps in prop::collection::vec((0u32..20, 0u64..3_000_000_000, 0u64..200_000_000), 1..200),
+            steps in prop::collection::vec((0u32..20, delay(), delay()), 1..200),
         ) {
             let mut wheel = Wheel::new(at(start), 0);
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();

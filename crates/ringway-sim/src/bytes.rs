@@ -96,16 +96,56 @@ mod tests {
     #[test]
     fn moving_and_copying_keep_the_places() {
         let mut from = Bytes::default();
-        from.push(Run { stream: 1, at: 0, len: 4 });
-        from.push(Run { stream: 1, at: 4, len: 6 });
-        from.push(Run { stream: 2, at: 0, len: 5 });
+        from.push(Run {
+            stream: 1,
+            at: 0,
+            len: 4,
+        });
+        from.push(Run {
+            stream: 1,
+            at: 4,
+            len: 6,
+        });
+        from.push(Run {
+            stream: 2,
+            at: 0,
+            len: 5,
+        });
         let mut to = Bytes::default();
         from.copy_to(&mut to, 8, 4);
-        assert_eq!(to.pop_run(9), Some(Run { stream: 1, at: 8, len: 2 }));
-        assert_eq!(to.pop_run(9), Some(Run { stream: 2, at: 0, len: 2 }));
+        assert_eq!(
+            to.pop_run(9),
+            Some(Run {
+                stream: 1,
+                at: 8,
+                len: 2
+            })
+        );
+        assert_eq!(
+            to.pop_run(9),
+            Some(Run {
+                stream: 2,
+                at: 0,
+                len: 2
+            })
+        );
         from.move_to(&mut to, 3);
         assert_eq!((from.len(), to.len()), (12, 3));
-        assert_eq!(from.pop_run(99), Some(Run { stream: 1, at: 3, len: 7 }));
-        assert_eq!(to.pop_run(1), Some(Run { stream: 1, at: 0, len: 1 }));
+        assert_eq!(
+            from.pop_run(99),
+            Some(Run {
+                stream: 1,
+                at: 3,
+                len: 7
+            })
+        );
+        assert_eq!(
+            to.pop_run(1),
+            Some(Run {
+                stream: 1,
+                at: 0,
+                len: 1
+            })
+        );
     }
 }

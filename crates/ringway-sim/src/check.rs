@@ -1,4 +1,4 @@
-//! What must hold in every world, whatever goes wrong in it.
+//! What must hold whenever something ends, whatever goes wrong. What must go on is in `progress.rs`.
 //!
 //! | when | what |
 //! | --- | --- |
@@ -6,27 +6,18 @@
 //! | a socket is closed by FIN | that, or Ringway's own decision with nothing known undelivered |
 //! | a socket is reset | not after a clean end; bytes that came before a peer's reset were acknowledged first |
 //! | a flow finishes | nothing in flight, no buffer, no pipe; the reason is true; its counters are right |
-//! | time passes | no deadline is missed |
-//! | nothing else can happen | no flow could move a byte, pass on an end or close |
 //! | the world is over | everything was given back; each peer saw the end it was owed |
-
-use std::time::Duration;
 
 use ringway_flow::{CloseHow, Ended, Moment, Party, QUEUED_BYTES_MAX, Side, Span, Why};
 
 use crate::kernel::Kernel;
-use crate::link::{End, Readiness};
+use crate::link::End;
 use crate::peer::{Peer, Seen};
 use crate::session::{Session, SourceEnd};
 use crate::world::{World, require};
 
-/// A deadline may be late by a tick of the wheel; another one for rounding.
-const LATE_MAX: u64 = 2 * 1024;
-/// The longest a reset waits for acknowledgements, and the longest pause between two looks.
-const RESET_FLUSH_MAX: u64 = 30_000_000;
-const UNSENT_RECHECK_MAX: u64 = 64_000;
-/// How long an end may be doubted while a send to the same socket is in flight.
-const DOUBT_MAX: Duration = Duration::from_millis(102);
+/// The longest a reset waits for acknowledgements.
+pub(crate) const RESET_FLUSH_MAX: u64 = 30_000_000;
 
 /// What one direction held when the world ended, for what its reader saw.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +27,23 @@ pub(crate) struct Outcome {
     pub(crate) ended: Ended,
 }
 
-fn after(start: Moment, span: Option<u64>) -> Moment {
-    span.map_or(Moment::NEVER, |micros| start.after(Span::from_micros(micros)))
+pub(crate) fn after(start: Moment, span: Option<u64>) -> Moment {
+    span.map_or(Moment::NEVER, |micros| {
+        start.after(Span::from_micros(micros))
+    })
 }
 
 /// At most `QUEUED_BYTES_MAX` bytes are held per direction.
 pub(crate) fn held_bytes(session: &Session) -> Result<(), String> {
     for from in Side::BOTH {
-        let held: u32 = session.halves[from].buffers.iter().map(|(_, len)| len).sum();
-        require(held <= QUEUED_BYTES_MAX, || format!("{from:?} holds {held} bytes"))?;
+        let held: u32 = session.halves[from]
+            .buffers
+            .iter()
+            .map(|(_, len)| len)
+            .sum();
+        require(held <= QUEUED_BYTES_MAX, || {
+            format!("{from:?} holds {held} bytes")
+        })?;
     }
     Ok(())
 }
@@ -63,7 +62,9 @@ pub(crate) fn note_unread(session: &mut Session, kernel: &Kernel) {
 pub(crate) fn fin_passed_on(session: &Session, to: Side, peers: &[Peer]) -> Result<(), String> {
     let half = &session.halves[to.other()];
     require(!half.fin_passed, || format!("a second FIN to {to:?}"))?;
-    require(!half.destination_busy, || format!("a FIN to {to:?} during a send"))?;
+    require(!half.destination_busy, || {
+        format!("a FIN to {to:?} during a send")
+    })?;
     is_complete(session, to, peers)
 }
 
@@ -75,10 +76,16 @@ fn is_complete(session: &Session, to: Side, peers: &[Peer]) -> Result<(), String
     };
     let source = &peers[source.ok_or("a FIN from nobody")?];
     require(half.source_end == Some(SourceEnd::Fin), || {
-        format!("a FIN to {to:?}, but the other side ended by {:?}", half.source_end)
+        format!(
+            "a FIN to {to:?}, but the other side ended by {:?}",
+            half.source_end
+        )
     })?;
     require(source.has_shut && half.taken == source.written, || {
-        format!("a FIN to {to:?} after {} of {} bytes", half.taken, source.written)
+        format!(
+            "a FIN to {to:?} after {} of {} bytes",
+            half.taken, source.written
+        )
     })
 }
 
@@ -91,15 +98,18 @@ pub(crate) fn finished(
     peers: &[Peer],
 ) -> Result<(), String> {
     let token = session.token;
-    require(!kernel.has_anything_of(token), || "finished with operations in flight".into())?;
+    require(!kernel.has_anything_of(token), || {
+        "finished with operations in flight".into()
+    })?;
     let (buffers, pipes) = (kernel.buffers.held_by(token), kernel.pipes.held_by(token));
     require((buffers, pipes) == (0, 0), || {
         format!("finished with {buffers} buffers and {pipes} pipes")
     })?;
     for side in Side::BOTH {
-        require(session.link(side).is_none() || session.closed[side].is_some(), || {
-            format!("finished with the socket {side:?} open")
-        })?;
+        require(
+            session.link(side).is_none() || session.closed[side].is_some(),
+            || format!("finished with the socket {side:?} open"),
+        )?;
         closed_rightly(session, side, ended, now, kernel, peers)?;
     }
     counters(session)?;
@@ -123,22 +133,42 @@ fn closed_rightly(
             return is_complete(session, side, peers);
         }
         require(half.delivered == half.taken, || {
-            format!("{side:?} gets a FIN instead of {} bytes", half.delivered - half.taken)
+            format!(
+                "{side:?} gets a FIN instead of {} bytes",
+                half.delivered - half.taken
+            )
         })?;
-        require(!half.unread_at_close, || format!("{side:?} gets a FIN, but bytes wait"))?;
-        let was_reset = half.source_end == Some(SourceEnd::Reset)
-            || session.halves[side].destination_failed;
+        require(!half.unread_at_close, || {
+            format!("{side:?} gets a FIN, but bytes wait")
+        })?;
+        let was_reset =
+            half.source_end == Some(SourceEnd::Reset) || session.halves[side].destination_failed;
         return require(!was_reset, || format!("{side:?} gets a FIN for a reset"));
     }
-    require(ended.why != Why::Fin, || format!("{side:?} is reset after a clean end"))?;
+    require(ended.why != Why::Fin, || {
+        format!("{side:?} is reset after a clean end")
+    })?;
     if ended.why == Why::Reset && session.connected {
-        let patience = session.deadlines.half_close.unwrap_or(RESET_FLUSH_MAX).min(RESET_FLUSH_MAX);
-        let waited = session.resetting_since.map(|at| now.since(at).as_micros() as u64);
+        let patience = session
+            .deadlines
+            .half_close
+            .unwrap_or(RESET_FLUSH_MAX)
+            .min(RESET_FLUSH_MAX);
+        let waited = session
+            .resetting_since
+            .map(|at| now.since(at).as_micros() as u64);
         require(
             closed.unacknowledged == 0 || waited.is_some_and(|waited| waited >= patience),
-            || format!("{side:?} is reset over {} unacknowledged bytes", closed.unacknowledged),
+            || {
+                format!(
+                    "{side:?} is reset over {} unacknowledged bytes",
+                    closed.unacknowledged
+                )
+            },
         )?;
-        let left = session.link(side.other()).map_or(0, |it| kernel.links[it].unread(End::Proxy));
+        let left = session
+            .link(side.other())
+            .map_or(0, |it| kernel.links[it].unread(End::Proxy));
         require(half.delivered == half.taken && left == 0, || {
             format!("{side:?} is reset before {left} and more bytes that came earlier")
         })?;
@@ -149,19 +179,33 @@ fn closed_rightly(
 fn counters(session: &Session) -> Result<(), String> {
     let flow = &session.flow;
     require(flow.attempts() == session.attempts, || {
-        format!("{} attempts counted, {} made", flow.attempts(), session.attempts)
+        format!(
+            "{} attempts counted, {} made",
+            flow.attempts(),
+            session.attempts
+        )
     })?;
-    require(session.connected_marked == session.connected, || "the mark of the connect".into())?;
-    require(session.first_byte_marked == (flow.received_bytes(Side::Back) > 0), || {
-        "the mark of the first byte".into()
+    require(session.connected_marked == session.connected, || {
+        "the mark of the connect".into()
     })?;
+    require(
+        session.first_byte_marked == (flow.received_bytes(Side::Back) > 0),
+        || "the mark of the first byte".into(),
+    )?;
     for from in Side::BOTH {
         let half = &session.halves[from];
         let (received, sent) = (flow.received_bytes(from), flow.sent_bytes(from.other()));
-        require(sent == half.taken, || format!("{sent} bytes counted, {} sent", half.taken))?;
+        require(sent == half.taken, || {
+            format!("{sent} bytes counted, {} sent", half.taken)
+        })?;
         require(
             sent <= received && received <= half.delivered && flow.spliced_bytes(from) <= received,
-            || format!("{sent} sent, {received} received, {} delivered", half.delivered),
+            || {
+                format!(
+                    "{sent} sent, {received} received, {} delivered",
+                    half.delivered
+                )
+            },
         )?;
     }
     Ok(())
@@ -194,97 +238,29 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
     require(is_true, || format!("{ended:?} is not what happened"))
 }
 
-/// No deadline of a flow that still lives has passed.
-fn no_deadline_missed(session: &Session, now: Moment) -> Result<(), String> {
-    if session.closing_since.is_some() {
-        return Ok(());
-    }
-    let deadlines = &session.deadlines;
-    let has_end = Side::BOTH
-        .iter()
-        .any(|&from| session.halves[from].source_end.is_some() || session.is_half_dead(from));
-    let front = &session.halves.front;
-    let waits_for_first = front.delivered == 0 && front.source_end.is_none();
-    let relays = session.connected && session.resetting_since.is_none();
-    let connects = session.connecting_since.filter(|_| !session.connect_cancelled);
-    let flush = deadlines.half_close.unwrap_or(RESET_FLUSH_MAX).min(RESET_FLUSH_MAX);
-    let due = [
-        ("lifetime", after(session.born, deadlines.lifetime)),
-        ("connect", connects.map_or(Moment::NEVER, |since| after(since, deadlines.connect))),
-        ("first_byte", match waits_for_first && !session.is_half_dead(Side::Front) {
-            true => after(session.born, deadlines.first_byte),
-            false => Moment::NEVER,
-        }),
-        ("idle", match relays {
-            true => after(session.moved, deadlines.idle),
-            false => Moment::NEVER,
-        }),
-        ("half_close", match relays && has_end {
-            true => after(session.moved, deadlines.half_close),
-            false => Moment::NEVER,
-        }),
-        ("reset", session.resetting_since.map_or(Moment::NEVER, |since| {
-            after(since, Some(flush + UNSENT_RECHECK_MAX))
-        })),
-    ];
-    for (name, at) in due {
-        let latest = at.after(Span::from_micros(LATE_MAX));
-        require(now <= latest, || format!("the deadline {name} of {at:?} was missed"))?;
-    }
-    Ok(())
-}
-
-/// Nothing in the world can happen now: then no flow may owe anything.
-fn not_stalled(session: &Session, now: Moment, kernel: &Kernel) -> Result<(), String> {
-    require(session.closing_since.is_none(), || "closing, and nothing in flight".into())?;
-    if session.resetting_since.is_some() {
-        return Ok(());
-    }
-    for from in Side::BOTH {
-        let half = &session.halves[from];
-        let Some(source) = session.link(from).filter(|_| !session.is_half_dead(from)) else {
-            continue;
-        };
-        if from == Side::Back && !session.connected {
-            continue;
-        }
-        let in_pipe = kernel.pipes.content((session.token, from));
-        let holds = !half.buffers.is_empty() || in_pipe.is_some_and(|pipe| !pipe.is_empty());
-        let readable = kernel.links[source].readiness(End::Proxy) != Readiness::Nothing;
-        let waits = readable && half.source_end.is_none() && !half.starved;
-        require(!waits || holds, || format!("{from:?} is readable and nobody reads"))?;
-        if let Some(destination) = session.link(from.other()).filter(|_| session.connected) {
-            let writable = kernel.links[destination].is_writable(End::Proxy);
-            require(!(holds && writable), || format!("{from:?} holds bytes that could go"))?;
-        }
-        let has_ended = half.source_end.is_some() && session.connected && !holds;
-        let may_doubt = session.halves[from.other()].destination_busy
-            && now.since(session.moved) <= DOUBT_MAX;
-        require(!has_ended || half.fin_passed || may_doubt, || format!("the end of {from:?} is not passed on"))?;
-    }
-    Ok(())
-}
-
 impl World {
-    pub(crate) fn check_deadlines(&self) -> Result<(), String> {
-        self.sessions().try_for_each(|it| no_deadline_missed(it, self.now))
-    }
-
-    pub(crate) fn check_not_stalled(&self) -> Result<(), String> {
-        require(self.starved.is_empty() || self.kernel.buffers.free_count() == 0, || {
-            "buffers are free and somebody starves".into()
-        })?;
-        self.sessions().try_for_each(|it| not_stalled(it, self.now, &self.kernel))
-    }
-
     pub(crate) fn check_over(&self) -> Result<(), String> {
         let free = self.kernel.buffers.free_count();
-        require(free == self.buffer_count, || format!("{free} buffers are left"))?;
-        require(self.kernel.pipes.held() == 0, || "a pipe was not given back".into())?;
-        require(self.wheel.armed() == 0, || "a deadline is still armed".into())?;
-        let open: u32 = self.pool.indices().map(|backend| self.pool.load(backend)).sum();
-        require(open == 0, || format!("{open} connections are still counted"))?;
-        self.outcomes.iter().try_for_each(|outcome| self.seen_rightly(outcome))
+        require(free == self.buffer_count, || {
+            format!("{free} buffers are left")
+        })?;
+        require(self.kernel.pipes.held() == 0, || {
+            "a pipe was not given back".into()
+        })?;
+        require(self.wheel.armed() == 0, || {
+            "a deadline is still armed".into()
+        })?;
+        let open: u32 = self
+            .pool
+            .indices()
+            .map(|backend| self.pool.load(backend))
+            .sum();
+        require(open == 0, || {
+            format!("{open} connections are still counted")
+        })?;
+        self.outcomes
+            .iter()
+            .try_for_each(|outcome| self.seen_rightly(outcome))
     }
 
     fn seen_rightly(&self, outcome: &Outcome) -> Result<(), String> {
@@ -293,11 +269,15 @@ impl World {
             let Some(peer) = number.map(|number| &self.peers[number]) else {
                 continue;
             };
-            require(!peer.is_waiting(), || format!("a peer is left hanging: {peer:?}"))?;
+            require(!peer.is_waiting(), || {
+                format!("a peer is left hanging: {peer:?}")
+            })?;
             let Some(other) = other.map(|other| &self.peers[other]) else {
                 continue;
             };
-            require(peer.read <= other.written, || "more was read than written".into())?;
+            require(peer.read <= other.written, || {
+                "more was read than written".into()
+            })?;
             if peer.seen == Seen::Fin && outcome.ended.by != Party::Ringway {
                 require(peer.read == other.written, || {
                     format!("a FIN after {} of {} bytes", peer.read, other.written)

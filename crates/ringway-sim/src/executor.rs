@@ -6,13 +6,16 @@
 use std::collections::VecDeque;
 
 use ringway_balance::Pick;
-use ringway_flow::{BufferNumber, CloseHow, Input, Output, QUEUED_BYTES_MAX, Residue, Side, Turn};
+use ringway_flow::{
+    BufferNumber, CloseHow, Fault, Input, Output, QUEUED_BYTES_MAX, Residue, Side, Turn,
+};
 
 use crate::check;
 use crate::kernel::{Cancel, Kind, Target};
 use crate::link::{End, Link};
 use crate::options::Canary;
 use crate::session::{Closed, Session};
+use crate::tally::output_name;
 use crate::world::{World, require};
 
 impl World {
@@ -22,9 +25,11 @@ impl World {
         self.handle(slot, input, &mut queue)?;
         while let Some(output) = queue.pop_front() {
             let session = self.session(slot)?;
-            require(session.ended.is_none(), || format!("{output:?} after Finished"))?;
+            require(session.ended.is_none(), || {
+                format!("{output:?} after Finished")
+            })?;
             self.trace(|| format!("    {slot}: {output:?}"));
-            self.tally.count(name(&output));
+            self.tally.count(output_name(&output));
             if let Some(answer) = self.carry_out(slot, output)? {
                 self.handle(slot, answer, &mut queue)?;
             }
@@ -89,12 +94,16 @@ impl World {
             Output::DiscardBack => self.discard_back(slot)?,
             Output::MarkConnected => {
                 let session = self.session_mut(slot)?;
-                require(!session.connected_marked, || "marked connected twice".into())?;
+                require(!session.connected_marked, || {
+                    "marked connected twice".into()
+                })?;
                 session.connected_marked = true;
             }
             Output::MarkFirstByte => {
                 let session = self.session_mut(slot)?;
-                require(!session.first_byte_marked, || "marked a first byte twice".into())?;
+                require(!session.first_byte_marked, || {
+                    "marked a first byte twice".into()
+                })?;
                 session.first_byte_marked = true;
             }
             Output::Receive { from, budget } => self.receive(slot, from, budget)?,
@@ -152,15 +161,22 @@ impl World {
         let Some(session) = self.slots[slot].as_mut() else {
             return Err("a connect for an empty slot".into());
         };
-        require(session.back.is_none(), || "a second socket to a backend".into())?;
-        require(session.connecting_since.is_none(), || "a second connect".into())?;
-        require(session.tried.len() < usize::from(session.attempts_max), || {
-            "more connects than attempts".into()
+        require(session.back.is_none(), || {
+            "a second socket to a backend".into()
         })?;
+        require(session.connecting_since.is_none(), || {
+            "a second connect".into()
+        })?;
+        require(
+            session.tried.len() < usize::from(session.attempts_max),
+            || "more connects than attempts".into(),
+        )?;
         session.connecting_since = Some(self.now);
         session.connect_cancelled = false;
         let key = u64::from(session.stream);
-        let pick = self.pool.pick(key, &mut self.draw, &session.tried, |_| is_full);
+        let pick = self
+            .pool
+            .pick(key, &mut self.draw, &session.tried, |_| is_full);
         let Pick::Chosen { backend, .. } = pick else {
             let token = session.token;
             let answers_at_once = self.dice.chance(500);
@@ -169,7 +185,9 @@ impl World {
             }
             return Ok(answers_at_once.then_some(Input::NoBackend));
         };
-        require(!session.tried.contains(backend), || "a backend is tried twice".into())?;
+        require(!session.tried.contains(backend), || {
+            "a backend is tried twice".into()
+        })?;
         session.tried.insert(backend);
         session.attempts += 1;
         session.backend = Some(backend);
@@ -178,6 +196,10 @@ impl World {
         self.kernel.links.push(Link::new(self.window));
         let token = session.token;
         let link = self.kernel.links.len() - 1;
+        if self.dice.chance(self.options.faults.refused / 4) {
+            // No address, no port, no descriptor: the call itself fails.
+            return Ok(Some(Input::Connected(Err(Fault::Other))));
+        }
         let kind = self.connect_fate();
         self.kernel.submit(token, Side::Back, link, kind);
         Ok(None)
@@ -233,7 +255,9 @@ impl World {
     }
 
     fn recycle(&mut self, slot: usize, buffer: BufferNumber) -> Result<(), String> {
-        require(!self.kernel.is_sending(buffer), || format!("buffer {buffer} is being sent"))?;
+        require(!self.kernel.is_sending(buffer), || {
+            format!("buffer {buffer} is being sent")
+        })?;
         let token = self.session(slot)?.token;
         let holder = self.kernel.buffers.holder(buffer);
         let from = match holder {
@@ -255,9 +279,13 @@ impl World {
     fn start_in(&mut self, slot: usize, from: Side, kind: Kind) -> Result<(), String> {
         let link = self.open_link(slot, from)?;
         let session = self.session_mut(slot)?;
-        require(from == Side::Front || session.connected, || "not connected".into())?;
+        require(from == Side::Front || session.connected, || {
+            "not connected".into()
+        })?;
         require(!session.cancelled[from], || "the side was cancelled".into())?;
-        require(session.halves[from].source_end.is_none(), || "the source has ended".into())?;
+        require(session.halves[from].source_end.is_none(), || {
+            "the source has ended".into()
+        })?;
         let busy = &mut session.halves[from].source_busy;
         require(!*busy, || "the source is busy".into())?;
         *busy = true;
@@ -271,8 +299,12 @@ impl World {
         let link = self.open_link(slot, from.other())?;
         let session = self.session_mut(slot)?;
         require(session.connected, || "not connected".into())?;
-        require(!session.cancelled[from.other()], || "the side was cancelled".into())?;
-        require(!session.is_half_dead(from), || "the destination is gone".into())?;
+        require(!session.cancelled[from.other()], || {
+            "the side was cancelled".into()
+        })?;
+        require(!session.is_half_dead(from), || {
+            "the destination is gone".into()
+        })?;
         require(!session.halves[from].fin_passed, || "after the FIN".into())?;
         let busy = &mut session.halves[from].destination_busy;
         require(!*busy, || "the destination is busy".into())?;
@@ -286,7 +318,9 @@ impl World {
 
     fn take_pipe(&mut self, slot: usize, from: Side) -> Result<Input, String> {
         let holder = (self.session(slot)?.token, from);
-        require(self.kernel.pipes.content(holder).is_none(), || "a second pipe".into())?;
+        require(self.kernel.pipes.content(holder).is_none(), || {
+            "a second pipe".into()
+        })?;
         let refused = self.dice.chance(self.options.faults.no_pipe);
         let grant = (!refused).then(|| self.kernel.pipes.take(holder)).flatten();
         Ok(Input::Pipe { from, grant })
@@ -299,7 +333,11 @@ impl World {
                 && matches!(it.kind, Kind::SpliceIn { .. } | Kind::SpliceOut { .. })
         });
         require(!in_use, || "the pipe is in use".into())?;
-        let content = self.kernel.pipes.content_mut(holder).ok_or("no pipe to give")?;
+        let content = self
+            .kernel
+            .pipes
+            .content_mut(holder)
+            .ok_or("no pipe to give")?;
         match residue {
             Residue::Empty => require(content.is_empty(), || {
                 format!("{} bytes in a pipe given back as empty", content.len())
@@ -314,7 +352,11 @@ impl World {
 
     fn require_pipe(&self, slot: usize, from: Side, holds: Option<u32>) -> Result<(), String> {
         let holder = (self.session(slot)?.token, from);
-        let content = self.kernel.pipes.content(holder).ok_or("a splice without a pipe")?;
+        let content = self
+            .kernel
+            .pipes
+            .content(holder)
+            .ok_or("a splice without a pipe")?;
         let expected = holds.unwrap_or(0);
         let canary = self.options.canary == Some(Canary::SharePipe);
         require(content.len() == expected || canary, || {
@@ -326,7 +368,9 @@ impl World {
         self.require_pipe(slot, from, None)?;
         let link = self.open_link(slot, from)?;
         let session = self.session(slot)?;
-        require(!session.halves[from].source_busy, || "the source is busy".into())?;
+        require(!session.halves[from].source_busy, || {
+            "the source is busy".into()
+        })?;
         let holder = (session.token, from);
         let (dice, options) = (&mut self.dice, &self.options);
         let result = self.kernel.splice_in(holder, link, len, dice, options);
@@ -337,7 +381,9 @@ impl World {
         self.require_pipe(slot, from, Some(len))?;
         let link = self.open_link(slot, from.other())?;
         let session = self.session(slot)?;
-        require(!session.halves[from].destination_busy, || "the destination is busy".into())?;
+        require(!session.halves[from].destination_busy, || {
+            "the destination is busy".into()
+        })?;
         let holder = (session.token, from);
         let (dice, options) = (&mut self.dice, &self.options);
         let result = self.kernel.splice_out(holder, link, len, dice, options);
@@ -395,8 +441,12 @@ impl World {
     /// The link of a side whose socket exists and is open.
     fn open_link(&self, slot: usize, side: Side) -> Result<usize, String> {
         let session = self.session(slot)?;
-        require(session.closed[side].is_none(), || format!("the socket {side:?} is closed"))?;
-        session.link(side).ok_or_else(|| format!("there is no socket {side:?}"))
+        require(session.closed[side].is_none(), || {
+            format!("the socket {side:?} is closed")
+        })?;
+        session
+            .link(side)
+            .ok_or_else(|| format!("there is no socket {side:?}"))
     }
 
     fn require_idle_socket(&self, slot: usize, side: Side) -> Result<(), String> {
@@ -416,33 +466,5 @@ impl World {
     fn session_mut(&mut self, slot: usize) -> Result<&mut Session, String> {
         let session = self.slots.get_mut(slot).and_then(Option::as_mut);
         session.ok_or_else(|| format!("slot {slot} is empty"))
-    }
-}
-
-/// The name under which a request is counted.
-fn name(output: &Output) -> &'static str {
-    match output {
-        Output::Connect => "Connect",
-        Output::CancelConnect => "CancelConnect",
-        Output::DiscardBack => "DiscardBack",
-        Output::MarkConnected => "MarkConnected",
-        Output::MarkFirstByte => "MarkFirstByte",
-        Output::Receive { .. } => "Receive",
-        Output::CancelReceive { .. } => "CancelReceive",
-        Output::Send { .. } => "Send",
-        Output::Recycle { .. } => "Recycle",
-        Output::PollReadable { .. } => "PollReadable",
-        Output::PollWritable { .. } => "PollWritable",
-        Output::TakePipe { .. } => "TakePipe",
-        Output::GivePipe { .. } => "GivePipe",
-        Output::SpliceIn { .. } => "SpliceIn",
-        Output::SpliceOut { .. } => "SpliceOut",
-        Output::RingSpliceIn { .. } => "RingSpliceIn",
-        Output::RingSpliceOut { .. } => "RingSpliceOut",
-        Output::ShutdownWrite { .. } => "ShutdownWrite",
-        Output::CheckUnsent { .. } => "CheckUnsent",
-        Output::CancelAll { .. } => "CancelAll",
-        Output::CloseSocket { .. } => "CloseSocket",
-        Output::Finished(_) => "Finished",
     }
 }

@@ -22,13 +22,28 @@ pub(crate) struct Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Answers when the time has come.
-    Connect { accepted: bool, at: Moment },
-    Receive { budget: u32 },
-    Send { buffer: BufferNumber, start: u32, len: u32 },
-    PollIn { spuriously: bool },
+    Connect {
+        accepted: bool,
+        at: Moment,
+    },
+    Receive {
+        budget: u32,
+    },
+    Send {
+        buffer: BufferNumber,
+        start: u32,
+        len: u32,
+    },
+    PollIn {
+        spuriously: bool,
+    },
     PollOut,
-    SpliceIn { len: u32 },
-    SpliceOut { len: u32 },
+    SpliceIn {
+        len: u32,
+    },
+    SpliceOut {
+        len: u32,
+    },
 }
 
 /// Something asked of the kernel and not answered yet.

@@ -1,13 +1,15 @@
 //! Test only: a seeded world of clients, backends and faults that drives real flows.
 //!
 //! No sockets, no clock, no threads: a model of the kernel executes what the flows ask for, in any order the dice
-//! choose, and the checks in `check.rs` say what must hold whatever happens. The same seed gives the same world on
+//! choose, and the checks in `check.rs` and `progress.rs` say what must hold whatever happens. The same seed gives the same world on
 //! every machine, so a failure is reproduced by `cargo run -p ringway-sim -- --seed N --trace`.
 //!
 //! Reading order: `world.rs` (what happens), `executor.rs` (what flows ask for), `kernel.rs` and `link.rs` (what
-//! executes it), `check.rs` (what must hold).
+//! executes it), `check.rs` and
+//! `progress.rs` (what must hold).
 #![forbid(unsafe_code)]
 
+mod arrivals;
 mod buffers;
 mod bytes;
 mod check;
@@ -17,6 +19,7 @@ mod kernel;
 mod link;
 mod options;
 mod peer;
+mod progress;
 mod session;
 mod tally;
 mod world;

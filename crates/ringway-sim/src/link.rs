@@ -258,7 +258,11 @@ mod tests {
     use super::*;
 
     fn run(len: u32) -> Run {
-        Run { stream: 0, at: 0, len }
+        Run {
+            stream: 0,
+            at: 0,
+            len,
+        }
     }
 
     #[test]
@@ -283,7 +287,10 @@ mod tests {
         link.write_run(End::Proxy, run(3));
         link.close(End::Peer, CloseHow::Reset);
         link.reset_arrives(End::Proxy);
-        assert_eq!((link.unacknowledged(End::Proxy), link.unread(End::Proxy)), (0, 5));
+        assert_eq!(
+            (link.unacknowledged(End::Proxy), link.unread(End::Proxy)),
+            (0, 5)
+        );
         assert_eq!(link.write_fault(End::Proxy), Some(Fault::Reset));
         link.read(End::Proxy, 5);
         // The failed write has consumed the error.

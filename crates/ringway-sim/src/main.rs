@@ -30,8 +30,14 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let seeds = arguments.seed.map_or(arguments.seeds, |seed| seed..seed + 1);
-    let trace = if arguments.trace { Trace::On } else { Trace::Off };
+    let seeds = arguments
+        .seed
+        .map_or(arguments.seeds, |seed| seed..seed + 1);
+    let trace = if arguments.trace {
+        Trace::On
+    } else {
+        Trace::Off
+    };
     let options = Options {
         trace,
         ..Options::default()

@@ -52,12 +52,18 @@ impl Script {
         };
         let mut script = Script {
             writes,
-            write_max: dice.pick(&[10, 700, 5_000, 64_000, 1_000_000]).max(writes as u32 / 300),
+            write_max: dice
+                .pick(&[10, 700, 5_000, 64_000, 1_000_000])
+                .max(writes as u32 / 300),
             writes_after: dice.pick(&[0, 0, 0, 1, 500, u64::MAX]),
             read_max: dice.pick(&[100, 3_000, 100_000]),
             reads_until: u64::MAX,
             pause: dice.pick(&[0, 0, 0, 20, 3_000, 400_000]),
-            ending: dice.pick(&[Ending::ShutThenRead, Ending::ShutThenRead, Ending::WaitForEnd]),
+            ending: dice.pick(&[
+                Ending::ShutThenRead,
+                Ending::ShutThenRead,
+                Ending::WaitForEnd,
+            ]),
             resets_after: u64::MAX,
         };
         if dice.chance(faults.peer_misbehaves) {
@@ -119,10 +125,7 @@ impl Peer {
     /// When it acts next, if nothing but time keeps it from acting.
     pub(crate) fn wakes(&self, link: &Link) -> Option<Moment> {
         let acts = !self.has_closed
-            && (self.resets_now()
-                || self.can_write(link)
-                || self.can_read(link)
-                || self.can_end());
+            && (self.resets_now() || self.can_write(link) || self.can_read(link) || self.can_end());
         acts.then_some(self.wakes)
     }
 
@@ -164,7 +167,12 @@ impl Peer {
     }
 
     /// Does one thing. An error says what was wrong with what it read.
-    pub(crate) fn act(&mut self, now: Moment, link: &mut Link, dice: &mut Dice) -> Result<(), String> {
+    pub(crate) fn act(
+        &mut self,
+        now: Moment,
+        link: &mut Link,
+        dice: &mut Dice,
+    ) -> Result<(), String> {
         self.wakes = now.after(Span::from_micros(dice.below(self.script.pause + 1)));
         let (writes, reads) = (self.can_write(link), self.can_read(link));
         if self.resets_now() {

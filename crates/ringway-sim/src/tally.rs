@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ringway_flow::{Ended, Flow, Party, Side, Why};
+use ringway_flow::{Ended, Flow, Input, Output, Party, Side, Why};
 
 /// Counts by name, and a digest of everything counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,5 +60,58 @@ impl fmt::Display for Tally {
             writeln!(f, "{count:>12} {name}")?;
         }
         Ok(())
+    }
+}
+
+/// The name under which a request is counted.
+pub(crate) fn output_name(output: &Output) -> &'static str {
+    match output {
+        Output::Connect => "Connect",
+        Output::CancelConnect => "CancelConnect",
+        Output::DiscardBack => "DiscardBack",
+        Output::MarkConnected => "MarkConnected",
+        Output::MarkFirstByte => "MarkFirstByte",
+        Output::Receive { .. } => "Receive",
+        Output::CancelReceive { .. } => "CancelReceive",
+        Output::Send { .. } => "Send",
+        Output::Recycle { .. } => "Recycle",
+        Output::PollReadable { .. } => "PollReadable",
+        Output::PollWritable { .. } => "PollWritable",
+        Output::TakePipe { .. } => "TakePipe",
+        Output::GivePipe { .. } => "GivePipe",
+        Output::SpliceIn { .. } => "SpliceIn",
+        Output::SpliceOut { .. } => "SpliceOut",
+        Output::RingSpliceIn { .. } => "RingSpliceIn",
+        Output::RingSpliceOut { .. } => "RingSpliceOut",
+        Output::ShutdownWrite { .. } => "ShutdownWrite",
+        Output::CheckUnsent { .. } => "CheckUnsent",
+        Output::CancelAll { .. } => "CancelAll",
+        Output::CloseSocket { .. } => "CloseSocket",
+        Output::Finished(_) => "Finished",
+    }
+}
+
+/// The name under which an answer is counted.
+pub(crate) fn input_name(input: &Input) -> &'static str {
+    match input {
+        Input::Accepted => "accepted",
+        Input::Connected(Ok(())) => "connected",
+        Input::Connected(Err(_)) => "connect failed",
+        Input::NoBackend => "no backend",
+        Input::Received { .. } => "received",
+        Input::EndOfStream { .. } => "end of stream",
+        Input::ReceiveFailed { .. } => "receive failed",
+        Input::Starved { .. } => "starved",
+        Input::BuffersFree { .. } => "buffers free",
+        Input::Sent { result: Ok(_), .. } => "sent",
+        Input::Sent { result: Err(_), .. } => "send failed",
+        Input::Readable { .. } => "readable",
+        Input::Writable { .. } => "writable",
+        Input::Pipe { .. } => "pipe",
+        Input::SplicedIn { .. } => "spliced in",
+        Input::SplicedOut { .. } => "spliced out",
+        Input::Unsent { .. } => "unsent",
+        Input::Deadline => "deadline",
+        Input::Close(_) => "close",
     }
 }

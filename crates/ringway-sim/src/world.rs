@@ -6,22 +6,19 @@
 
 use std::collections::VecDeque;
 
-use ringway_balance::{Algorithm, BackendParams, Draw, Pool, Tried, WhenAllDown};
+use ringway_balance::{Algorithm, BackendParams, Draw, Pool, WhenAllDown};
 use ringway_flow::wheel::Wheel;
-use ringway_flow::{
-    Chunks, CloseHow, Flow, FlowParams, Input, Moment, PerSide, RelayMode, Side, Span, Timeouts,
-    Why,
-};
+use ringway_flow::{Chunks, Input, Moment, Side, Span, Why};
 
 use crate::buffers::{Buffers, Pipes};
 use crate::check::Outcome;
 use crate::dice::Dice;
 use crate::kernel::{Kernel, Kind, Token};
-use crate::link::{End, Link};
+use crate::link::End;
 use crate::options::{Canary, Options, Trace};
 use crate::peer::{Peer, Script};
-use crate::session::{Deadlines, Session};
-use crate::tally::Tally;
+use crate::session::Session;
+use crate::tally::{Tally, input_name};
 
 /// More events than any world needs that gets somewhere.
 const STEPS_MAX: u64 = 400_000;
@@ -65,7 +62,7 @@ pub(crate) struct World {
     generations: Vec<u32>,
     /// When the clients that are still to come arrive, the last one first.
     arrivals: Vec<Moment>,
-    streams: u32,
+    pub(crate) streams: u32,
     /// Halves that wait for a buffer.
     pub(crate) starved: VecDeque<(Token, Side)>,
     pub(crate) outcomes: Vec<Outcome>,
@@ -151,7 +148,9 @@ impl World {
     pub(crate) fn run(&mut self) -> Result<(), String> {
         while self.step()? {
             self.steps += 1;
-            require(self.steps < STEPS_MAX, || "the world does not come to an end".into())?;
+            require(self.steps < STEPS_MAX, || {
+                "the world does not come to an end".into()
+            })?;
         }
         self.check_over()
     }
@@ -245,14 +244,17 @@ impl World {
             let script = Script::random(&mut self.dice, &self.options.faults);
             let stream = session.stream;
             session.backend_peer = Some(self.peers.len());
-            self.peers.push(Peer::new(script, operation.link, stream + 1, stream));
+            self.peers
+                .push(Peer::new(script, operation.link, stream + 1, stream));
         }
         self.kernel.execute(index, &mut self.dice, &self.options);
     }
 
     fn reap(&mut self, index: usize) -> Result<(), String> {
         let completion = self.kernel.reap(index);
-        require(self.is_current(completion.token), || format!("stale: {completion:?}"))?;
+        require(self.is_current(completion.token), || {
+            format!("stale: {completion:?}")
+        })?;
         if let Input::Starved { from } = completion.input {
             self.starved.push_back((completion.token, from));
         }
@@ -280,96 +282,11 @@ impl World {
         self.feed(slot, Input::Accepted)
     }
 
-    fn new_session(&mut self, token: Token) -> Session {
-        let deadlines = self.random_deadlines();
-        let span = |micros: Option<u64>| micros.map(std::time::Duration::from_micros);
-        let timeouts = Timeouts {
-            connect: span(deadlines.connect),
-            first_byte: span(deadlines.first_byte),
-            idle: span(deadlines.idle),
-            half_close: span(deadlines.half_close),
-            lifetime: span(deadlines.lifetime),
-        };
-        let relay = self.dice.pick(&[
-            RelayMode::Auto,
-            RelayMode::Auto,
-            RelayMode::Copy,
-            RelayMode::Splice,
-            RelayMode::UringSplice,
-        ]);
-        let attempts_max = self.dice.between(1, 3) as u8;
-        let refuse = self.dice.pick(&[CloseHow::Fin, CloseHow::Reset]);
-        let size = self.kernel.buffer_size;
-        let params = FlowParams::new(&timeouts, relay, attempts_max, size, refuse);
-        self.trace(|| format!("  {token:?} {params:?}"));
-        let front = self.kernel.links.len();
-        self.kernel.links.push(Link::new(self.window));
-        let script = Script::random(&mut self.dice, &self.options.faults);
-        let stream = self.streams;
-        self.streams += 2;
-        let client_peer = self.peers.len();
-        self.peers.push(Peer::new(script, front, stream, stream + 1));
-        Session {
-            token,
-            flow: Flow::new(self.now, &params),
-            params,
-            deadlines,
-            attempts_max,
-            tried: Tried::new(),
-            backend: None,
-            stream,
-            client_peer,
-            backend_peer: None,
-            front,
-            back: None,
-            halves: PerSide::default(),
-            attempts: 0,
-            connecting_since: None,
-            connect_cancelled: false,
-            connected: false,
-            first_byte_marked: false,
-            connected_marked: false,
-            born: self.now,
-            moved: self.now,
-            cancelled: PerSide::default(),
-            resetting_since: None,
-            closing_since: None,
-            closed: PerSide::default(),
-            ended: None,
-        }
-    }
-
-    fn random_deadlines(&mut self) -> Deadlines {
-        let faulty = self.options.faults.peer_misbehaves > 0;
-        let dice = &mut self.dice;
-        let mut deadline = |permille: u32, low: u64, high: u64| {
-            (faulty && dice.chance(permille)).then(|| dice.between(low, high))
-        };
-        Deadlines {
-            connect: deadline(900, 5_000, 3_000_000),
-            first_byte: deadline(250, 1_000, 2_000_000),
-            idle: deadline(700, 10_000, 20_000_000),
-            half_close: deadline(800, 1_000, 5_000_000),
-            lifetime: deadline(200, 10_000, 30_000_000),
-        }
-    }
-
-    pub(crate) fn connect_fate(&mut self) -> Kind {
-        let faults = &self.options.faults;
-        let accepted = !self.dice.chance(faults.refused);
-        let delay = match self.dice.chance(faults.unanswered) {
-            true => Span::FOREVER,
-            false => Span::from_micros(self.dice.below(2_000)),
-        };
-        Kind::Connect {
-            accepted,
-            at: self.now.after(delay),
-        }
-    }
-
     /// The session in `slot` is over.
     pub(crate) fn free_slot(&mut self, slot: usize) -> Result<(), String> {
-        let session = self.slots[slot].take().ok_or("invariant: a session is over")?;
+        let session = self.slots[slot]
+            .take()
+            .ok_or("invariant: a session is over")?;
         self.wheel.cancel(slot as u32);
         self.outcomes.push(Outcome {
             client: session.client_peer,
@@ -384,11 +301,18 @@ impl World {
 
     /// Lets time pass until the next moment at which something is due. False when nothing is.
     fn pass_time(&mut self) -> Result<bool, String> {
-        let wakes = self.peers.iter().filter_map(|peer| peer.wakes(&self.kernel.links[peer.link]));
-        let connects = self.kernel.operations.iter().filter_map(|it| match it.kind {
-            Kind::Connect { at, .. } => Some(at),
-            _ => None,
-        });
+        let wakes = self
+            .peers
+            .iter()
+            .filter_map(|peer| peer.wakes(&self.kernel.links[peer.link]));
+        let connects = self
+            .kernel
+            .operations
+            .iter()
+            .filter_map(|it| match it.kind {
+                Kind::Connect { at, .. } => Some(at),
+                _ => None,
+            });
         let next = wakes
             .chain(connects)
             .chain(self.arrivals.last().copied())
@@ -454,29 +378,5 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-fn input_name(input: &Input) -> &'static str {
-    match input {
-        Input::Accepted => "accepted",
-        Input::Connected(Ok(())) => "connected",
-        Input::Connected(Err(_)) => "connect failed",
-        Input::NoBackend => "no backend",
-        Input::Received { .. } => "received",
-        Input::EndOfStream { .. } => "end of stream",
-        Input::ReceiveFailed { .. } => "receive failed",
-        Input::Starved { .. } => "starved",
-        Input::BuffersFree { .. } => "buffers free",
-        Input::Sent { result: Ok(_), .. } => "sent",
-        Input::Sent { result: Err(_), .. } => "send failed",
-        Input::Readable { .. } => "readable",
-        Input::Writable { .. } => "writable",
-        Input::Pipe { .. } => "pipe",
-        Input::SplicedIn { .. } => "spliced in",
-        Input::SplicedOut { .. } => "spliced out",
-        Input::Unsent { .. } => "unsent",
-        Input::Deadline => "deadline",
-        Input::Close(_) => "close",
     }
 }

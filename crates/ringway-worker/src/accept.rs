@@ -49,6 +49,8 @@ struct Listener {
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     sockets: Vec<Socket>,
+    /// How many sockets are paused, so that a turn need not look at each.
+    paused: usize,
 }
 
 impl Acceptor {
@@ -72,16 +74,28 @@ impl Acceptor {
                 state: State::Paused(Moment::default()),
             }));
         }
+        acceptor.paused = acceptor.sockets.len();
         acceptor
     }
 
     /// When the first paused accept is due.
     pub(crate) fn resume_at(&self) -> Option<Moment> {
+        if self.paused == 0 {
+            return None;
+        }
         let due = |socket: &Socket| match socket.state {
             State::Paused(until) => Some(until),
             State::Armed | State::Stopping | State::Closed => None,
         };
         self.sockets.iter().filter_map(due).min()
+    }
+
+    fn set_state(&mut self, number: u32, state: State) {
+        let is_paused = |state| matches!(state, State::Paused(_));
+        let socket = &mut self.sockets[number as usize];
+        self.paused -= usize::from(is_paused(socket.state));
+        self.paused += usize::from(is_paused(state));
+        socket.state = state;
     }
 
     /// Gives back what a connection of this listener took at admission.
@@ -99,21 +113,24 @@ impl Acceptor {
 impl Worker {
     /// Arms the accepts whose pause is over.
     pub(crate) fn resume_accepts(&mut self) {
-        for (number, socket) in (0..).zip(&mut self.acceptor.sockets) {
-            match (socket.state, &socket.fd) {
-                (State::Paused(until), Some(fd)) if until <= self.now => {
-                    self.ring
-                        .accept_multishot(fd.as_fd(), Tag::Accept.of(number, 0));
-                    socket.state = State::Armed;
-                }
-                (State::Paused(_) | State::Armed | State::Stopping | State::Closed, _) => {}
+        if self.acceptor.paused == 0 {
+            return;
+        }
+        for number in 0..self.acceptor.sockets.len() as u32 {
+            let socket = &self.acceptor.sockets[number as usize];
+            if let (State::Paused(until), Some(fd)) = (socket.state, &socket.fd)
+                && until <= self.now
+            {
+                let token = Tag::Accept.of(number, 0);
+                self.ring.accept_multishot(fd.as_fd(), token);
+                self.acceptor.set_state(number, State::Armed);
             }
         }
     }
 
     /// A connection came, or an accept ended.
     pub(crate) fn on_accepted(&mut self, number: u32, result: Result<OwnedFd, Errno>, more: bool) {
-        let socket = &mut self.acceptor.sockets[number as usize];
+        let socket = &self.acceptor.sockets[number as usize];
         let listener = socket.listener;
         if !more {
             let pause = matches!(result, Err(errno) if is_shortage(errno));
@@ -123,7 +140,9 @@ impl Worker {
                 self.now
             };
             match socket.state {
-                State::Armed | State::Paused(_) => socket.state = State::Paused(until),
+                State::Armed | State::Paused(_) => {
+                    self.acceptor.set_state(number, State::Paused(until));
+                }
                 State::Stopping => self.close_listener(number),
                 State::Closed => {}
             }
@@ -146,7 +165,7 @@ impl Worker {
                 State::Armed => {
                     self.ring
                         .cancel(Tag::Accept.of(number, 0), Operation::Accept);
-                    self.acceptor.sockets[number as usize].state = State::Stopping;
+                    self.acceptor.set_state(number, State::Stopping);
                 }
                 State::Paused(_) => self.close_listener(number),
                 State::Stopping | State::Closed => {}
@@ -156,9 +175,9 @@ impl Worker {
 
     /// Takes what is queued on the socket, then closes it: closing would reset what is queued.
     fn close_listener(&mut self, number: u32) {
+        self.acceptor.set_state(number, State::Closed);
         let socket = &mut self.acceptor.sockets[number as usize];
         let listener = socket.listener;
-        socket.state = State::Closed;
         let Some(fd) = socket.fd.take() else { return };
         while let Some(accepted) = accept_queued(fd.as_fd()) {
             self.admit(listener, accepted);

@@ -99,3 +99,17 @@ impl Slots {
         wanted.map(|(index, _)| index as u32).take(most).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringway_flow::wheel::Wheel;
+
+    use super::*;
+
+    /// What an idle connection holds of user memory: its slot, its generation and its timer.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let bytes = size_of::<Slot>() + size_of::<u16>() + Wheel::SLOT_BYTES;
+        assert!(bytes <= 448, "{bytes} bytes per connection");
+    }
+}

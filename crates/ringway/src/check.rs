@@ -8,7 +8,11 @@ use crate::output::{pretty, say};
 /// Prints `FILE: ok` and a summary, or fails with every error of the file.
 pub(crate) fn check(args: &ConfigFile) -> Result<(), Failure> {
     let config = ringway_config::load(&args.config)?;
-    say(&format!("{}: ok\n{}", args.config.display(), ringway_config::summary(&config)))
+    say(&format!(
+        "{}: ok\n{}",
+        args.config.display(),
+        ringway_config::summary(&config)
+    ))
 }
 
 /// Prints the JSON Schema of the configuration.

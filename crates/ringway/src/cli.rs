@@ -120,7 +120,12 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "ADDR", required = true, num_args = 1..)]
     pub(crate) to: Vec<BackendAddress>,
     /// How connections are spread
-    #[arg(long, value_enum, value_name = "ALGORITHM", default_value = "least_connections")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ALGORITHM",
+        default_value = "least_connections"
+    )]
     pub(crate) balance: Balance,
     /// How backends are checked
     #[arg(long, value_enum, value_name = "CHECK", default_value = "tcp")]
@@ -298,18 +303,40 @@ mod tests {
     #[test]
     fn every_help_ends_with_an_example() {
         for command in Cli::command().get_subcommands() {
-            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let after = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let wanted = format!("Example: ringway {}", command.get_name());
-            assert!(after.starts_with(&wanted), "{}: {after}", command.get_name());
+            assert!(
+                after.starts_with(&wanted),
+                "{}: {after}",
+                command.get_name()
+            );
         }
     }
 
     #[test]
     fn durations_are_read_as_in_the_configuration() {
-        for (text, ms) in [("500ms", 500), ("3s", 3000), ("2m", 120_000), ("1h", 3_600_000)] {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("3s", 3000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "3", "s", "-1s", "1.5s", "3 s", "1d", "99999999999999999999s", "9999h"] {
+        for text in [
+            "",
+            "3",
+            "s",
+            "-1s",
+            "1.5s",
+            "3 s",
+            "1d",
+            "99999999999999999999s",
+            "9999h",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

@@ -58,19 +58,39 @@ impl Endpoint {
     /// # Errors
     /// When nothing answers, or not in HTTP, or with a status other than 2xx.
     pub(crate) fn request(&self, method: Method, path: &str) -> Result<Response, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { endpoint: self.clone(), source };
-        let broken = |source| ClientError::Broken { endpoint: self.clone(), source };
+        let unreachable = |source| ClientError::Unreachable {
+            endpoint: self.clone(),
+            source,
+        };
+        let broken = |source| ClientError::Broken {
+            endpoint: self.clone(),
+            source,
+        };
         let mut stream = self.connect().map_err(unreachable)?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: ringway\r\nAccept: application/json\r\n\
-             Content-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n",
+            self.host()
         );
-        stream.write_all(request.as_bytes()).map_err(|error| broken(error.into()))?;
+        stream
+            .write_all(request.as_bytes())
+            .map_err(|error| broken(error.into()))?;
         let response =
             Response::read(&mut BufReader::new(stream), BODY_BYTES_MAX).map_err(broken)?;
         match response.status {
             200..=299 => Ok(response),
-            _ => Err(ClientError::Refused { endpoint: self.clone(), response }),
+            _ => Err(ClientError::Refused {
+                endpoint: self.clone(),
+                response,
+            }),
+        }
+    }
+
+    /// Changes are taken only with an IP address or `localhost` here.
+    fn host(&self) -> String {
+        match &self.0 {
+            BackendAddress::Tcp(address) => address.to_string(),
+            BackendAddress::Unix(_) => "localhost".to_owned(),
         }
     }
 
@@ -158,7 +178,12 @@ impl fmt::Display for ClientError {
                 write!(f, "{endpoint} is no admin endpoint of Ringway: {source}")
             }
             ClientError::Refused { endpoint, response } => {
-                write!(f, "{endpoint} answered {}: {}", response.status, response.reason())
+                write!(
+                    f,
+                    "{endpoint} answered {}: {}",
+                    response.status,
+                    response.reason()
+                )
             }
         }
     }

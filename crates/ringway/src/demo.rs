@@ -44,7 +44,10 @@ const CONNECTIONS_PART: u64 = 3;
 
 /// Runs until Ctrl-C, SIGTERM, `--duration` or a drain over the admin endpoint.
 pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
-    let log = Log { level: LogLevel::Warn, ..Log::default() };
+    let log = Log {
+        level: LogLevel::Warn,
+        ..Log::default()
+    };
     logs::init(&log);
     let runtime = runtime()?;
     let (backends, addresses) = {
@@ -58,10 +61,15 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         commit: COMMIT,
         signals: Signals::Ignore,
     })?;
-    let target = running.listeners().first().and_then(|(_, address)| address.parse().ok());
+    let target = running
+        .listeners()
+        .first()
+        .and_then(|(_, address)| address.parse().ok());
     let admin = running.admin().and_then(|address| address.parse().ok());
     let (Some(target), Some(BackendAddress::Tcp(admin))) = (target, admin) else {
-        return Err(Failure::Runtime("the demo's own addresses are unknown".to_owned()));
+        return Err(Failure::Runtime(
+            "the demo's own addresses are unknown".to_owned(),
+        ));
     };
     let scene = Scene {
         target: reachable(target),
@@ -92,8 +100,12 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         stopper.drain();
         shown
     });
-    running.run().map_err(|error| Failure::Runtime(error.to_string()))?;
-    shown.join().map_err(|_| Failure::Runtime("the demo's display failed".to_owned()))?
+    running
+        .run()
+        .map_err(|error| Failure::Runtime(error.to_string()))?;
+    shown
+        .join()
+        .map_err(|_| Failure::Runtime("the demo's display failed".to_owned()))?
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -112,7 +124,11 @@ fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Config {
     let admin = args.admin.unwrap_or_else(|| free_or_any(ADMIN));
     let mut listener = Listener::new("demo", vec![BindAddress::Tcp(listen)], 0);
     listener.connections_limit = Some(connections_limit());
-    let backends = backends.iter().copied().map(BackendAddress::Tcp).map(Backend::new);
+    let backends = backends
+        .iter()
+        .copied()
+        .map(BackendAddress::Tcp)
+        .map(Backend::new);
     let mut pool = Pool::new("demo", backends.collect());
     let mut health = HealthCheck::default();
     health.params.interval = Duration::from_secs(1);
@@ -121,7 +137,10 @@ fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Config {
     config.workers = args.workers.0.clone();
     config.admin = Some(AdminBind::Tcp(admin));
     config.log = log;
-    config.shutdown = Shutdown { delay: Duration::ZERO, drain: DRAIN };
+    config.shutdown = Shutdown {
+        delay: Duration::ZERO,
+        drain: DRAIN,
+    };
     config
 }
 
@@ -158,7 +177,10 @@ fn asked_to_end() -> Result<oneshot::Receiver<()>, Failure> {
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
         let listen = |kind| signal(kind).map_err(|error| failed("signals", &error));
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?)
+        (
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+        )
     };
     thread::spawn(move || {
         runtime.block_on(async {

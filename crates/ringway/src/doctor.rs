@@ -63,7 +63,11 @@ impl From<ringway_uring::Finding> for Check {
             ringway_uring::Outcome::Degraded { why, remedy } => (Outcome::Degraded { remedy }, why),
             ringway_uring::Outcome::Missing { why, remedy } => (Outcome::Missing { remedy }, why),
         };
-        Check { name: finding.name, outcome, detail }
+        Check {
+            name: finding.name,
+            outcome,
+            detail,
+        }
     }
 }
 
@@ -71,7 +75,11 @@ impl From<ringway_uring::Finding> for Check {
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
     let mut checks = system::checks();
     checks.extend(ringway_uring::probe().into_iter().map(Check::from));
-    say(&if args.json { as_json(&checks) } else { as_lines(&checks) })?;
+    say(&if args.json {
+        as_json(&checks)
+    } else {
+        as_lines(&checks)
+    })?;
     match first_missing(&checks) {
         None => Ok(()),
         Some(check) => Err(Failure::Kernel(format!(
@@ -84,7 +92,9 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
 }
 
 fn first_missing(checks: &[Check]) -> Option<&Check> {
-    checks.iter().find(|check| matches!(check.outcome, Outcome::Missing { .. }))
+    checks
+        .iter()
+        .find(|check| matches!(check.outcome, Outcome::Missing { .. }))
 }
 
 fn as_lines(checks: &[Check]) -> String {
@@ -94,11 +104,17 @@ fn as_lines(checks: &[Check]) -> String {
             None => check.detail.clone(),
             Some(remedy) => format!("{}; {remedy}", check.detail),
         };
-        table.row([check.outcome.word().to_owned(), check.name.to_owned(), detail]);
+        table.row([
+            check.outcome.word().to_owned(),
+            check.name.to_owned(),
+            detail,
+        ]);
     }
     // The columns need no head.
     let mut lines = table.lines().split_off(1);
-    let degraded = checks.iter().filter(|check| matches!(check.outcome, Outcome::Degraded { .. }));
+    let degraded = checks
+        .iter()
+        .filter(|check| matches!(check.outcome, Outcome::Degraded { .. }));
     lines.push(match (first_missing(checks), degraded.count()) {
         (Some(_), _) => "`ringway run` cannot work here.".to_owned(),
         (None, 0) => "`ringway run` works here.".to_owned(),
@@ -127,13 +143,21 @@ mod tests {
     use super::*;
 
     fn check(name: &'static str, outcome: Outcome) -> Check {
-        Check { name, outcome, detail: "why".to_owned() }
+        Check {
+            name,
+            outcome,
+            detail: "why".to_owned(),
+        }
     }
 
     #[test]
     fn one_line_each_and_a_verdict() {
-        let degraded = Outcome::Degraded { remedy: "raise it".to_owned() };
-        let missing = Outcome::Missing { remedy: "allow it".to_owned() };
+        let degraded = Outcome::Degraded {
+            remedy: "raise it".to_owned(),
+        };
+        let missing = Outcome::Missing {
+            remedy: "allow it".to_owned(),
+        };
         let mut checks = vec![check("a", Outcome::Ok)];
         assert_eq!(as_lines(&checks), "ok  a  why\n`ringway run` works here.");
         checks.push(check("b", degraded));

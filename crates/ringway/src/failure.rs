@@ -23,7 +23,9 @@ pub(crate) enum Failure {
 impl Failure {
     /// A command of a later version.
     pub(crate) fn unsupported(command: &str) -> Failure {
-        Failure::Runtime(format!("`ringway {command}` is not supported by this version"))
+        Failure::Runtime(format!(
+            "`ringway {command}` is not supported by this version"
+        ))
     }
 
     /// The exit code; see the variants.

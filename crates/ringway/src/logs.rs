@@ -19,7 +19,9 @@ pub(crate) fn init(log: &Log) {
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match log.format {
-        LogFormat::Text => registry.with(layer.with_ansi(stderr().is_terminal())).init(),
+        LogFormat::Text => registry
+            .with(layer.with_ansi(stderr().is_terminal()))
+            .init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
     }
 }

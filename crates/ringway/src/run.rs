@@ -34,5 +34,7 @@ pub(crate) fn serve(config: Config, config_path: Option<PathBuf>) -> Result<(), 
     if let Some(address) = running.admin() {
         info!(address, "admin endpoint");
     }
-    running.run().map_err(|error| Failure::Runtime(error.to_string()))
+    running
+        .run()
+        .map_err(|error| Failure::Runtime(error.to_string()))
 }

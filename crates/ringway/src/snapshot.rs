@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
     /// Why it should get no new traffic.
     pub(crate) unready: Option<String>,
     /// Open now.
-    pub(crate) connections: u64,
+    pub(crate) connections: i64,
     /// As many as the descriptors carry.
     pub(crate) connections_max: u64,
     pub(crate) workers: Vec<Worker>,
@@ -34,7 +34,7 @@ pub(crate) struct Worker {
     pub(crate) index: u32,
     pub(crate) cpu: u32,
     /// Open now.
-    pub(crate) connections: u64,
+    pub(crate) connections: i64,
     pub(crate) connections_total: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Listener {
     pub(crate) addresses: Vec<String>,
     pub(crate) pool: String,
     /// Open now.
-    pub(crate) connections: u64,
+    pub(crate) connections: i64,
     pub(crate) connections_total: u64,
     pub(crate) refused_total: u64,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Backend {
     /// `up`, `down` or `unknown`.
     pub(crate) state: String,
     /// Open now.
-    pub(crate) connections: u64,
+    pub(crate) connections: i64,
     pub(crate) connections_total: u64,
     pub(crate) connect_failures_total: u64,
     /// Since the last check ended; none without checks.

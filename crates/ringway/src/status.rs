@@ -29,7 +29,14 @@ fn tables(snapshot: &Snapshot) -> String {
 }
 
 fn headline(snapshot: &Snapshot) -> String {
-    let Snapshot { version, commit, pid, connections, connections_max, .. } = snapshot;
+    let Snapshot {
+        version,
+        commit,
+        pid,
+        connections,
+        connections_max,
+        ..
+    } = snapshot;
     let state = match (&snapshot.unready, snapshot.draining) {
         (_, true) => ", draining".to_owned(),
         (Some(reason), false) => format!(", not ready: {reason}"),
@@ -93,9 +100,17 @@ fn backends(snapshot: &Snapshot) -> Table {
 
 /// When it was checked last; and why it is down, if it is.
 fn last_check(backend: &Backend) -> String {
-    let ago = backend.last_check_seconds.map(|seconds| format!("{} ago", coarse(seconds)));
-    let failure = backend.last_failure.clone().filter(|_| backend.state == "down");
-    ago.into_iter().chain(failure).collect::<Vec<_>>().join(", ")
+    let ago = backend
+        .last_check_seconds
+        .map(|seconds| format!("{} ago", coarse(seconds)));
+    let failure = backend
+        .last_failure
+        .clone()
+        .filter(|_| backend.state == "down");
+    ago.into_iter()
+        .chain(failure)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn workers(snapshot: &Snapshot) -> Table {
@@ -110,7 +125,10 @@ fn workers(snapshot: &Snapshot) -> Table {
             worker.index.to_string(),
             worker.cpu.to_string(),
             worker.connections.to_string(),
-            worker.connections_total.map(|total| total.to_string()).unwrap_or_default(),
+            worker
+                .connections_total
+                .map(|total| total.to_string())
+                .unwrap_or_default(),
         ]);
     }
     table

@@ -40,7 +40,10 @@ impl Table {
             cells.max().unwrap_or_default()
         };
         let widths: Vec<usize> = (0..self.align.len()).map(width).collect();
-        self.rows.iter().map(|row| self.line(row, &widths)).collect()
+        self.rows
+            .iter()
+            .map(|row| self.line(row, &widths))
+            .collect()
     }
 
     fn line(&self, row: &[String], widths: &[usize]) -> String {

@@ -188,13 +188,26 @@ mod tests {
     fn timed(buffer_size: usize) -> (TimedIo<DuplexStream>, DuplexStream) {
         let (io, client) = duplex(buffer_size);
         let timer = Box::pin(sleep_until(Instant::now() + IDLE_WITHIN));
-        (TimedIo { io, phase: Phase::Idle, timer, _slot: None }, client)
+        (
+            TimedIo {
+                io,
+                phase: Phase::Idle,
+                timer,
+                _slot: None,
+            },
+            client,
+        )
     }
 
     /// On a paused clock the runtime skips to the next timer when nothing else can happen.
     fn paused<F: Future>(test: F) -> F::Output {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build().unwrap().block_on(test)
+        builder
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(test)
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub(crate) enum Reach {
 
 pub(crate) async fn check(State(reach): State<Reach>, request: Request, next: Next) -> Response {
     let refused = if body_bytes(request.headers()) > BODY_BYTES_MAX {
-        Some((StatusCode::PAYLOAD_TOO_LARGE, "a request has at most 64 KiB"))
+        Some((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "a request has at most 64 KiB",
+        ))
     } else if reach == Reach::Browsers && changes(request.method()) && !is_local(request.headers())
     {
         let text = "changes are taken from this host only: the header Host must be an IP address \
@@ -49,7 +52,9 @@ fn changes(method: &Method) -> bool {
 
 /// What the request announces; one of unknown length counts as nothing, and no handler reads it.
 fn body_bytes(headers: &HeaderMap) -> u64 {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
     length.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
@@ -74,17 +79,31 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()));
         pairs.collect()
     }
 
     #[test]
     fn changes_come_from_this_host() {
         let host = |host| headers(&[(header::HOST, host)]);
-        for local in ["127.0.0.1:9901", "127.0.0.1", "localhost:9901", "[::1]:9901", "[::1]"] {
+        for local in [
+            "127.0.0.1:9901",
+            "127.0.0.1",
+            "localhost:9901",
+            "[::1]:9901",
+            "[::1]",
+        ] {
             assert!(is_local(&host(local)), "{local}");
         }
-        for foreign in ["evil.example:9901", "localhost.evil.example", "", "[x]", ":9901"] {
+        for foreign in [
+            "evil.example:9901",
+            "localhost.evil.example",
+            "",
+            "[x]",
+            ":9901",
+        ] {
             assert!(!is_local(&host(foreign)), "{foreign}");
         }
         assert!(!is_local(&HeaderMap::new()));
@@ -93,10 +112,18 @@ mod tests {
     #[test]
     fn a_page_from_elsewhere_changes_nothing() {
         let from = |origin| {
-            is_local(&headers(&[(header::HOST, "127.0.0.1:9901"), (header::ORIGIN, origin)]))
+            is_local(&headers(&[
+                (header::HOST, "127.0.0.1:9901"),
+                (header::ORIGIN, origin),
+            ]))
         };
         assert!(from("http://127.0.0.1:9901"));
-        for foreign in ["http://evil.example", "null", "http://127.0.0.1:80", "https://127.0.0.1:9901"] {
+        for foreign in [
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:80",
+            "https://127.0.0.1:9901",
+        ] {
             assert!(!from(foreign), "{foreign}");
         }
     }

@@ -42,7 +42,13 @@ impl IntoResponse for Refusal {
 
 pub(super) fn refusal(status: StatusCode, error: impl Into<String>) -> Refusal {
     let error = error.into();
-    Refusal(status, ErrorBody { error, detail: Vec::new() })
+    Refusal(
+        status,
+        ErrorBody {
+            error,
+            detail: Vec::new(),
+        },
+    )
 }
 
 pub(super) fn router(instance: Arc<Instance>, reach: Reach) -> Router {
@@ -88,12 +94,16 @@ async fn metrics(
 ) -> Result<Response, Refusal> {
     let Query(query) =
         query.map_err(|error| refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
     let format = Format::from_accept(accept.unwrap_or_default());
     let per_worker = match query.per_worker.as_deref() {
         Some("1" | "true") => PerWorker::Labelled,
         Some(_) | None => PerWorker::Merged,
     };
+    let turn = Arc::clone(&instance);
+    let _turn = turn.scraping.lock().await;
     let text = blocking(move || render(&instance.scrape(), format, per_worker)).await?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
@@ -145,6 +155,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.map_err(|failure| {
         error!(%failure, "a request of the admin endpoint failed");
-        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the request failed; see the log")
+        refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the request failed; see the log",
+        )
     })
 }

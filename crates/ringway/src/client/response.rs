@@ -39,7 +39,8 @@ impl Response {
             Framing::Chunked => chunked(from, body_bytes_max)?,
             Framing::UntilClose => {
                 let mut body = Vec::new();
-                from.take(body_bytes_max as u64 + 1).read_to_end(&mut body)?;
+                from.take(body_bytes_max as u64 + 1)
+                    .read_to_end(&mut body)?;
                 if body.len() > body_bytes_max {
                     return Err(MalformedResponse::TooLong);
                 }
@@ -58,7 +59,12 @@ impl Response {
         // A text from elsewhere must not steer the terminal.
         let shown = |c: char| if c.is_control() { ' ' } else { c };
         let reason = error.unwrap_or_else(|| text.trim().to_owned());
-        match reason.chars().take(REASON_CHARS_MAX).map(shown).collect::<String>() {
+        match reason
+            .chars()
+            .take(REASON_CHARS_MAX)
+            .map(shown)
+            .collect::<String>()
+        {
             empty if empty.is_empty() => "no reason given".to_owned(),
             reason => reason,
         }
@@ -135,13 +141,15 @@ fn framing(from: &mut impl BufRead) -> Result<Framing, MalformedResponse> {
         if line.is_empty() {
             return Ok(framing);
         }
-        let (name, value) = line
-            .split_once(':')
-            .ok_or(MalformedResponse::NotHttp("its answer has a line that is no header"))?;
+        let (name, value) = line.split_once(':').ok_or(MalformedResponse::NotHttp(
+            "its answer has a line that is no header",
+        ))?;
         let value = value.trim();
         if name.eq_ignore_ascii_case("transfer-encoding") {
             if !value.eq_ignore_ascii_case("chunked") {
-                return Err(MalformedResponse::NotHttp("its answer has an unknown encoding"));
+                return Err(MalformedResponse::NotHttp(
+                    "its answer has an unknown encoding",
+                ));
             }
             framing = Framing::Chunked;
         } else if name.eq_ignore_ascii_case("content-length") && framing != Framing::Chunked {
@@ -151,7 +159,9 @@ fn framing(from: &mut impl BufRead) -> Result<Framing, MalformedResponse> {
             framing = Framing::Length(length);
         }
     }
-    Err(MalformedResponse::NotHttp("its answer has too many headers"))
+    Err(MalformedResponse::NotHttp(
+        "its answer has too many headers",
+    ))
 }
 
 /// The chunked coding (RFC 9112, 7.1).
@@ -170,7 +180,9 @@ fn chunked(from: &mut impl BufRead, body_bytes_max: usize) -> Result<Vec<u8>, Ma
         }
         take(from, size, &mut body)?;
         if !line(from)?.is_empty() {
-            return Err(MalformedResponse::NotHttp("its answer has a chunk without an end"));
+            return Err(MalformedResponse::NotHttp(
+                "its answer has a chunk without an end",
+            ));
         }
     }
     for _ in 0..LINES_MAX {
@@ -178,7 +190,9 @@ fn chunked(from: &mut impl BufRead, body_bytes_max: usize) -> Result<Vec<u8>, Ma
             return Ok(body);
         }
     }
-    Err(MalformedResponse::NotHttp("its answer has too many trailers"))
+    Err(MalformedResponse::NotHttp(
+        "its answer has too many trailers",
+    ))
 }
 
 /// Exactly `length` bytes more; memory grows with what arrives, not with what was announced.
@@ -226,7 +240,10 @@ mod tests {
              05\r\nhello\r\n0\r\nTrailer: t\r\n\r\n",
             "HTTP/1.0 200 OK\n\nhello",
         ] {
-            let wanted = Response { status: 200, body: b"hello".to_vec() };
+            let wanted = Response {
+                status: 200,
+                body: b"hello".to_vec(),
+            };
             assert_eq!(read(head.as_bytes()), Ok(wanted), "{head}");
         }
     }
@@ -240,13 +257,31 @@ mod tests {
             ("SSH-2.0-OpenSSH\r\n", "does not answer in HTTP"),
             ("HTTP/1.1 OK\r\n\r\n", "no status"),
             ("HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", "no header"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", "ended before"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello", "length that is none"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+                "ended before",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+                "length that is none",
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n", "too long"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "unknown encoding"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "without a size"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n", "too long"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", "without an end"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+                "unknown encoding",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+                "without a size",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n",
+                "too long",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+                "without an end",
+            ),
             (&long, "endless line"),
             (&headers, "too many headers"),
         ] {
@@ -259,7 +294,13 @@ mod tests {
 
     #[test]
     fn the_reason_is_one_harmless_line() {
-        let reason = |body: &str| Response { status: 503, body: body.into() }.reason();
+        let reason = |body: &str| {
+            Response {
+                status: 503,
+                body: body.into(),
+            }
+            .reason()
+        };
         assert_eq!(reason(r#"{"error": "draining", "detail": []}"#), "draining");
         assert_eq!(reason("not\u{1b}[2Jready\n"), "not [2Jready");
         assert_eq!(reason(""), "no reason given");

@@ -21,7 +21,9 @@ fn serve(mut stream: impl Read + Write, answer: &str) -> String {
         }
         lines.push(line);
     }
-    stream.write_all(answer.as_bytes()).expect("the client reads");
+    stream
+        .write_all(answer.as_bytes())
+        .expect("the client reads");
     lines.remove(0).trim().to_owned()
 }
 
@@ -53,7 +55,8 @@ fn it_talks_over_a_unix_socket() {
 
 #[test]
 fn a_refusal_carries_its_reason() {
-    let refusal = "HTTP/1.1 409 Conflict\r\nContent-Length: 32\r\n\r\n{\"error\":\"draining\",\"detail\":[]}";
+    let refusal =
+        "HTTP/1.1 409 Conflict\r\nContent-Length: 32\r\n\r\n{\"error\":\"draining\",\"detail\":[]}";
     let (response, _) = tcp(refusal, Method::Post);
     let error = response.expect_err("409").to_string();
     assert!(error.ends_with("answered 409: draining"), "{error}");
@@ -66,7 +69,10 @@ fn nobody_there_is_said_with_the_address() {
     drop(listener);
     let result = Endpoint::new(BackendAddress::Tcp(address)).request(Method::Get, "/");
     let error = result.expect_err("nobody").to_string();
-    assert!(error.starts_with(&format!("no instance answers at {address}: ")), "{error}");
+    assert!(
+        error.starts_with(&format!("no instance answers at {address}: ")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -79,14 +85,23 @@ fn the_endpoint_comes_from_the_flag_the_file_or_the_default() {
              pools: {{p: {{backends: [{{address: '127.0.0.1:1'}}]}}}}\nadmin: {{bind: {admin}}}\n"
         );
         std::fs::write(&path, text).expect("written");
-        Endpoint::of(&Instance { admin: None, config: Some(path) })
-            .map(|endpoint| endpoint.to_string())
-            .map_err(|failure| failure.to_string())
+        Endpoint::of(&Instance {
+            admin: None,
+            config: Some(path),
+        })
+        .map(|endpoint| endpoint.to_string())
+        .map_err(|failure| failure.to_string())
     };
     assert_eq!(file("'127.0.0.1:7'"), Ok("127.0.0.1:7".to_owned()));
-    assert_eq!(file("'unix:/run/x.sock'"), Ok("unix:/run/x.sock".to_owned()));
+    assert_eq!(
+        file("'unix:/run/x.sock'"),
+        Ok("unix:/run/x.sock".to_owned())
+    );
     assert!(file("off").is_err_and(|error| error.contains("is off")));
     assert!(file("'127.0.0.1:0'").is_err_and(|error| error.contains("--admin")));
-    let none = Instance { admin: None, config: None };
+    let none = Instance {
+        admin: None,
+        config: None,
+    };
     assert!(Endpoint::of(&none).is_ok_and(|endpoint| endpoint.to_string() == "127.0.0.1:9901"));
 }

@@ -98,12 +98,18 @@ struct Request {
 impl Request {
     /// Reads the headers that follow `line`, and throws the body away.
     async fn read(line: &str, from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Request> {
-        let mut after = if line.ends_with("HTTP/1.1") { After::Keep } else { After::Close };
+        let mut after = if line.ends_with("HTTP/1.1") {
+            After::Keep
+        } else {
+            After::Close
+        };
         let mut body_bytes = 0;
         while let Some(header) = self::line(from).await?.filter(|header| !header.is_empty()) {
             let (name, value) = header.split_once(':').unwrap_or((&header, ""));
-            match (name.to_ascii_lowercase().as_str(), value.trim().to_ascii_lowercase().as_str())
-            {
+            match (
+                name.to_ascii_lowercase().as_str(),
+                value.trim().to_ascii_lowercase().as_str(),
+            ) {
                 ("connection", "close") => after = After::Close,
                 ("connection", "keep-alive") => after = After::Keep,
                 ("content-length", length) => body_bytes = length.parse().unwrap_or(0),
@@ -113,7 +119,10 @@ impl Request {
             }
         }
         tokio::io::copy(&mut from.take(body_bytes), &mut tokio::io::sink()).await?;
-        Ok(Request { with_body: !line.starts_with("HEAD "), after })
+        Ok(Request {
+            with_body: !line.starts_with("HEAD "),
+            after,
+        })
     }
 
     fn answer(&self, name: char) -> String {
@@ -134,13 +143,16 @@ impl Request {
 /// The next line without its end; `None` at the end of the stream.
 async fn line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
-    from.take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).await?;
+    from.take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut bytes)
+        .await?;
     match bytes.last() {
         None => Ok(None),
         Some(b'\n') => Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())),
-        Some(_) if bytes.len() as u64 == LINE_BYTES_MAX => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "an endless line"))
-        }
+        Some(_) if bytes.len() as u64 == LINE_BYTES_MAX => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "an endless line",
+        )),
         // A last line without an end, from a client that has closed its side.
         Some(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
     }
@@ -155,7 +167,9 @@ mod tests {
 
     /// What backend A answers to `said` from a client that then closes its side.
     fn answer(said: &[u8]) -> String {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         runtime.expect("a runtime").block_on(async {
             let (backends, addresses) = DemoBackends::bind().expect("three free ports");
             backends.serve();
@@ -178,7 +192,11 @@ mod tests {
             b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcdeGET /x HTTP/1.1\r\nConnection: close\r\n\r\n",
         );
         assert_eq!(two.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{two}");
-        assert_eq!(two.matches("\r\n\r\nhello from backend A\n").count(), 2, "{two}");
+        assert_eq!(
+            two.matches("\r\n\r\nhello from backend A\n").count(),
+            2,
+            "{two}"
+        );
         assert_eq!(two.matches("Connection: keep-alive").count(), 1, "{two}");
         assert_eq!(two.matches("Connection: close").count(), 1, "{two}");
     }
@@ -188,12 +206,18 @@ mod tests {
         let old = answer(b"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n");
         assert_eq!(old.matches("hello").count(), 1, "{old}");
         let head = answer(b"HEAD / HTTP/1.1\r\n\r\n");
-        assert!(head.contains("Content-Length: 21\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        assert!(
+            head.contains("Content-Length: 21\r\n") && head.ends_with("\r\n\r\n"),
+            "{head}"
+        );
     }
 
     #[test]
     fn any_other_line_is_echoed_with_the_name() {
-        assert_eq!(answer(b"hi\r\nthere"), "backend A got: hi\nbackend A got: there\n");
+        assert_eq!(
+            answer(b"hi\r\nthere"),
+            "backend A got: hi\nbackend A got: there\n"
+        );
         assert_eq!(answer(b""), "");
     }
 }

@@ -43,7 +43,12 @@ pub(super) struct Scene {
 impl Scene {
     /// What was started, and what to try.
     pub(super) fn introduction(&self) -> String {
-        let Scene { target, admin, workers, .. } = self;
+        let Scene {
+            target,
+            admin,
+            workers,
+            ..
+        } = self;
         let backends: Vec<String> = NAMES
             .iter()
             .zip(&self.backends)
@@ -57,6 +62,7 @@ impl Scene {
              \n\
              \x20 balancer   http://{target}/   ({workers} worker{plural})\n\
              \x20 backends   {backends}\n\
+             \x20 dashboard  http://{admin}/\n\
              \x20 metrics    http://{admin}/metrics\n\
              \x20 status     http://{admin}/v1/status\n\
              \n\
@@ -70,7 +76,7 @@ impl Scene {
         )
     }
 
-    /// Plays until `end`, or until the balancer stops answering because somebody drained it.
+    /// Plays until `end`, or until somebody drains the balancer over its admin endpoint.
     pub(super) async fn play(
         self,
         traffic: bool,
@@ -109,6 +115,9 @@ impl Scene {
                 None => return Ok(last),
             }
             display.show(&last)?;
+            if last.draining {
+                return Ok(last);
+            }
         }
     }
 
@@ -136,13 +145,18 @@ impl Scene {
 
     fn names(&self) -> view::Names {
         let named = NAMES.iter().zip(&self.backends);
-        named.map(|(name, address)| (address.to_string(), *name)).collect()
+        named
+            .map(|(name, address)| (address.to_string(), *name))
+            .collect()
     }
 }
 
 fn summary(closing: &str, visits: Option<Visits>) -> String {
     match visits {
-        Some(Visits { answered, failed: 0 }) => {
+        Some(Visits {
+            answered,
+            failed: 0,
+        }) => {
             format!("{closing}\nAll {answered} visitors of the demo got an answer.")
         }
         Some(Visits { answered, failed }) => {

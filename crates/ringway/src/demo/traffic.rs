@@ -86,7 +86,9 @@ fn stay(number: u64) -> Duration {
 async fn ask(target: SocketAddr, stay: Duration) -> Result<(), VisitError> {
     let mut stream = TcpStream::connect(target).await?;
     sleep(stay).await;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     match answer.starts_with(b"HTTP/1.1 200 ") {
@@ -102,7 +104,9 @@ mod tests {
 
     #[test]
     fn visitors_come_ask_and_leave() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let visits = runtime.expect("a runtime").block_on(async {
             let (backends, addresses) = DemoBackends::bind().expect("three free ports");
             backends.serve();

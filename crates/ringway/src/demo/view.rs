@@ -32,7 +32,9 @@ impl Display {
     pub(super) fn new(names: Names, terminal: bool) -> Display {
         let style = match terminal {
             true => Style::Redraw { lines: 0 },
-            false => Style::Append { last: String::new() },
+            false => Style::Append {
+                last: String::new(),
+            },
         };
         Display { names, style }
     }
@@ -72,7 +74,11 @@ impl Display {
 
 /// How many connections each backend and each worker got.
 pub(super) fn closing(names: &Names, last: &Snapshot) -> String {
-    let total: u64 = last.listeners.iter().map(|listener| listener.connections_total).sum();
+    let total: u64 = last
+        .listeners
+        .iter()
+        .map(|listener| listener.connections_total)
+        .sum();
     let backends: Vec<String> = backends(last)
         .map(|backend| format!("{} {}", name(names, backend), backend.connections_total))
         .collect();
@@ -101,14 +107,22 @@ fn backends(snapshot: &Snapshot) -> impl Iterator<Item = &Backend> {
 }
 
 fn name(names: &Names, backend: &Backend) -> String {
-    names.get(&backend.address).map_or_else(|| backend.address.clone(), char::to_string)
+    names
+        .get(&backend.address)
+        .map_or_else(|| backend.address.clone(), char::to_string)
 }
 
 fn table(names: &Names, now: &Snapshot) -> Vec<String> {
-    let columns = |first| {
-        [(first, Align::Left), ("state", Align::Left), ("active", Align::Right), ("total", Align::Right)]
+    let columns = |first, second| {
+        let (left, right) = (Align::Left, Align::Right);
+        [
+            (first, left),
+            (second, left),
+            ("active", right),
+            ("total", right),
+        ]
     };
-    let mut upper = Table::new(&columns("backend"));
+    let mut upper = Table::new(&columns("backend", "state"));
     for backend in backends(now) {
         upper.row([
             format!("{} {}", name(names, backend), backend.address),
@@ -117,13 +131,16 @@ fn table(names: &Names, now: &Snapshot) -> Vec<String> {
             backend.connections_total.to_string(),
         ]);
     }
-    let mut lower = Table::new(&columns("worker"));
+    let mut lower = Table::new(&columns("worker", "CPU"));
     for worker in &now.workers {
         lower.row([
             worker.index.to_string(),
-            format!("CPU {}", worker.cpu),
+            worker.cpu.to_string(),
             worker.connections.to_string(),
-            worker.connections_total.map(|total| total.to_string()).unwrap_or_default(),
+            worker
+                .connections_total
+                .map(|total| total.to_string())
+                .unwrap_or_default(),
         ]);
     }
     let mut lines = upper.lines();
@@ -136,10 +153,17 @@ fn line(names: &Names, now: &Snapshot) -> String {
     let backends: Vec<String> = backends(now)
         .map(|backend| {
             let (name, total) = (name(names, backend), backend.connections_total);
-            format!("{name} {} {total} ({} active)", backend.state, backend.connections)
+            format!(
+                "{name} {} {total} ({} active)",
+                backend.state, backend.connections
+            )
         })
         .collect();
-    format!("backends: {} | workers: {}", backends.join(", "), workers(now))
+    format!(
+        "backends: {} | workers: {}",
+        backends.join(", "),
+        workers(now)
+    )
 }
 
 #[cfg(test)]
@@ -147,7 +171,11 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        [("127.0.0.1:1".to_owned(), 'A'), ("127.0.0.1:2".to_owned(), 'B')].into()
+        [
+            ("127.0.0.1:1".to_owned(), 'A'),
+            ("127.0.0.1:2".to_owned(), 'B'),
+        ]
+        .into()
     }
 
     fn snapshot(total: u64) -> Snapshot {
@@ -166,7 +194,10 @@ mod tests {
     fn elsewhere_than_on_a_terminal_a_line_per_change() {
         let mut display = Display::new(names(), false);
         let first = display.next(&snapshot(5)).expect("something new");
-        assert_eq!(first, "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0 got 5");
+        assert_eq!(
+            first,
+            "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0 got 5"
+        );
         assert_eq!(display.next(&snapshot(5)), None);
         assert!(display.next(&snapshot(6)).is_some());
         assert!(!first.contains('\x1b'));

@@ -38,15 +38,31 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 fn ok(name: &'static str, detail: String) -> Check {
-    Check { name, outcome: Outcome::Ok, detail }
+    Check {
+        name,
+        outcome: Outcome::Ok,
+        detail,
+    }
 }
 
 fn degraded(name: &'static str, detail: String, remedy: &str) -> Check {
-    Check { name, outcome: Outcome::Degraded { remedy: remedy.to_owned() }, detail }
+    Check {
+        name,
+        outcome: Outcome::Degraded {
+            remedy: remedy.to_owned(),
+        },
+        detail,
+    }
 }
 
 fn missing(name: &'static str, detail: String, remedy: &str) -> Check {
-    Check { name, outcome: Outcome::Missing { remedy: remedy.to_owned() }, detail }
+    Check {
+        name,
+        outcome: Outcome::Missing {
+            remedy: remedy.to_owned(),
+        },
+        detail,
+    }
 }
 
 fn number(path: impl AsRef<Path>) -> Option<u64> {
@@ -77,16 +93,24 @@ fn io_uring_disabled(level: Option<u64>) -> Check {
     match level {
         None => ok(name, "not known to this kernel".to_owned()),
         Some(0) => ok(name, "0".to_owned()),
-        Some(1) => ok(name, "1: only for root and the group kernel.io_uring_group".to_owned()),
-        Some(level) => {
-            missing(name, format!("{level}: for nobody"), "set sysctl kernel.io_uring_disabled=0")
-        }
+        Some(1) => ok(
+            name,
+            "1: only for root and the group kernel.io_uring_group".to_owned(),
+        ),
+        Some(level) => missing(
+            name,
+            format!("{level}: for nobody"),
+            "set sysctl kernel.io_uring_disabled=0",
+        ),
     }
 }
 
 /// Whether a filter is there. What it refuses is what trying io_uring tells.
 fn seccomp(status: &str) -> Check {
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    let mode = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp:"))
+        .map(str::trim);
     let detail = match mode {
         Some("0") => "no filter",
         Some("1") => "strict mode",
@@ -98,7 +122,11 @@ fn seccomp(status: &str) -> Check {
 
 fn descriptors(limits: &ringway_control::Limits) -> Check {
     let name = "RLIMIT_NOFILE";
-    let (soft, hard, most) = (limits.nofile_soft, limits.nofile_hard, limits.connections_max);
+    let (soft, hard, most) = (
+        limits.nofile_soft,
+        limits.nofile_hard,
+        limits.connections_max,
+    );
     let detail = format!("{soft} of {hard}, for at most {most} connections");
     let remedy = "raise the limit (LimitNOFILE= of systemd, --ulimit nofile= of docker)";
     match most {
@@ -132,7 +160,11 @@ fn pipes(limits: &ringway_control::Limits, pages: Option<u64>, size: Option<u64>
         let remedy = "raise sysctl fs.pipe-user-pages-soft and RLIMIT_NOFILE, or bulk is copied";
         degraded(name, detail, remedy)
     } else if larger_than_max {
-        degraded(name, detail, "raise sysctl fs.pipe-max-size, or pipes stay smaller")
+        degraded(
+            name,
+            detail,
+            "raise sysctl fs.pipe-max-size, or pipes stay smaller",
+        )
     } else {
         ok(name, detail)
     }
@@ -179,14 +211,38 @@ mod tests {
         };
         assert_eq!(remedy(io_uring_disabled(None)), None);
         assert_eq!(remedy(io_uring_disabled(Some(1))), None);
-        says(io_uring_disabled(Some(2)), "missing set sysctl kernel.io_uring_disabled=0");
+        says(
+            io_uring_disabled(Some(2)),
+            "missing set sysctl kernel.io_uring_disabled=0",
+        );
         assert_eq!(remedy(descriptors(&PLENTY)), None);
-        says(descriptors(&Limits { connections_max: 400, ..PLENTY }), "degraded raise the limit");
-        says(descriptors(&Limits { connections_max: 0, ..PLENTY }), "missing raise the limit");
+        says(
+            descriptors(&Limits {
+                connections_max: 400,
+                ..PLENTY
+            }),
+            "degraded raise the limit",
+        );
+        says(
+            descriptors(&Limits {
+                connections_max: 0,
+                ..PLENTY
+            }),
+            "missing raise the limit",
+        );
         assert_eq!(remedy(pipes(&PLENTY, Some(16_384), Some(1 << 20))), None);
-        let few = Limits { pipes_per_worker: 8, ..PLENTY };
-        says(pipes(&few, Some(16_384), Some(1 << 20)), "degraded raise sysctl fs.pipe-user");
-        says(pipes(&PLENTY, None, Some(4096)), "degraded raise sysctl fs.pipe-max-size");
+        let few = Limits {
+            pipes_per_worker: 8,
+            ..PLENTY
+        };
+        says(
+            pipes(&few, Some(16_384), Some(1 << 20)),
+            "degraded raise sysctl fs.pipe-user",
+        );
+        says(
+            pipes(&PLENTY, None, Some(4096)),
+            "degraded raise sysctl fs.pipe-max-size",
+        );
         assert_eq!(remedy(somaxconn(Some(4096))), None);
         says(somaxconn(Some(128)), "somaxconn=4096");
         assert_eq!(memlock(None).detail, "unlimited");
@@ -196,7 +252,10 @@ mod tests {
     #[test]
     fn a_seccomp_filter_is_noticed() {
         let detail = |status: &str| seccomp(status).detail;
-        assert_eq!(detail("Name:\tx\nSeccomp:\t0\nSeccomp_filters:\t0\n"), "no filter");
+        assert_eq!(
+            detail("Name:\tx\nSeccomp:\t0\nSeccomp_filters:\t0\n"),
+            "no filter"
+        );
         assert!(detail("Seccomp:\t2\n").starts_with("a filter"));
         assert_eq!(detail(""), "unknown");
     }

@@ -1,0 +1,285 @@
+//! What the admin endpoint answers, over real HTTP.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::common::*;
+use rustix::net::{AddressFamily, SocketType};
+
+#[test]
+fn the_status_tells_what_runs() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let mut stream = balancer.connect();
+    round_trip(&mut stream);
+    eventually("checked", || {
+        balancer.status()["pools"][0]["backends"][0]["last_check_seconds"].is_number()
+    });
+    let status = balancer.status();
+    assert_eq!(status["version"], "1.2.3");
+    assert_eq!(status["commit"], "abcdef");
+    assert_eq!(status["pid"], std::process::id());
+    assert!(status["uptime_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(status["connections"], 1);
+    assert!(status["connections_max"].as_u64().unwrap() > 1);
+    assert_eq!(status["draining"], false);
+    assert!(status["unready"].is_null() && status["access_log"].is_null());
+    let workers = status["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 2);
+    assert_eq!(
+        (&workers[1]["index"], workers[1]["cpu"].is_u64()),
+        (&1.into(), true)
+    );
+    let held: i64 = workers
+        .iter()
+        .map(|worker| worker["connections"].as_i64().unwrap())
+        .sum();
+    assert_eq!(held, 1);
+    let listener = &status["listeners"][0];
+    assert_eq!(listener["name"], "web");
+    assert_eq!(listener["addresses"][0], balancer.address("web"));
+    assert_eq!(
+        (&listener["pool"], &listener["connections"]),
+        (&"web".into(), &1.into())
+    );
+    assert_eq!(
+        (&listener["refused_total"], &listener["connections_total"]),
+        (&0.into(), &1.into())
+    );
+    let backend = &status["pools"][0]["backends"][0];
+    assert_eq!(
+        (&backend["state"], &backend["admin_state"]),
+        (&"up".into(), &"active".into())
+    );
+    assert_eq!(
+        (&backend["weight"], &backend["backup"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(backend["connections"], 1);
+    assert!(backend["last_failure"].is_null());
+    assert_eq!(balancer.get("/v1/pools/web").json()["name"], "web");
+    balancer.drained();
+}
+
+#[test]
+fn errors_are_json_with_the_right_code() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let line = |method: &str, path: &str, head: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{head}\r\n")
+    };
+    for (request, expected) in [
+        (line("GET", "/nothing", ""), 404),
+        (line("GET", "/v1/pools/other", ""), 404),
+        (line("GET", "/v1/pools/%ff", ""), 400),
+        (line("GET", "/metrics?per_worker=1&per_worker=2", ""), 400),
+        (line("POST", "/v1/status", ""), 405),
+        (line("GET", "/v1/drain", ""), 405),
+        (
+            line("POST", "/v1/drain", "Origin: http://evil.example\r\n"),
+            403,
+        ),
+        (
+            line("POST", "/v1/drain", "").replace("127.0.0.1", "evil.example"),
+            403,
+        ),
+        (line("POST", "/v1/reload", ""), 501),
+        (line("POST", "/v1/upgrade", ""), 501),
+        (line("PATCH", "/v1/pools/web/backends/127.0.0.1:1", ""), 501),
+        (line("GET", "/v1/explain?listener=web", ""), 501),
+        (
+            line("POST", "/v1/reload", "Content-Length: 1000000\r\n"),
+            413,
+        ),
+    ] {
+        let answer = balancer.request(&request);
+        assert_eq!(answer.status, expected, "{request}");
+        let error = answer.json();
+        assert!(
+            error["error"].is_string() && error["detail"].is_array(),
+            "{request}: {error}"
+        );
+    }
+    assert_eq!(balancer.status()["draining"], false);
+    balancer.drained();
+}
+
+#[test]
+fn a_drain_can_be_asked_for() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let post = "POST /v1/drain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(balancer.request(post).status, 202);
+    balancer.ended().unwrap();
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let page = balancer.get("/");
+    assert_eq!(page.status, 200);
+    assert!(page.head.contains("text/html"), "{}", page.head);
+    assert!(page.body.starts_with("<!doctype html>"));
+    for elsewhere in ["http:", "https:", "src=", "<link", "@import", "url("] {
+        assert!(!page.body.contains(elsewhere), "{elsewhere}");
+    }
+    balancer.drained();
+}
+
+/// The value of a series, from a text in which every line must be well formed.
+fn value(text: &str, series: &str) -> f64 {
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
+        assert!(
+            name.starts_with("ringway_") || name.starts_with("process_"),
+            "{line:?}"
+        );
+        number.parse::<f64>().unwrap_or_else(|_| panic!("{line:?}"));
+    }
+    let line = text.lines().find(|line| {
+        line.strip_prefix(series)
+            .is_some_and(|l| l.starts_with(' '))
+    });
+    let line = line.unwrap_or_else(|| panic!("no {series} in:\n{text}"));
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    for _ in 0..10 {
+        round_trip(&mut balancer.connect());
+    }
+    let closed =
+        r#"ringway_connection_stage_seconds_count{listener="web",pool="web",stage="total"}"#;
+    eventually("ten closed", || {
+        value(&balancer.get("/metrics").body, closed) == 10.0
+    });
+    let answer = balancer.get("/metrics");
+    assert!(
+        answer.head.contains("text/plain; version=0.0.4"),
+        "{}",
+        answer.head
+    );
+    let text = &answer.body;
+    assert_eq!(
+        value(
+            text,
+            r#"ringway_build_info{version="1.2.3",commit="abcdef"}"#
+        ),
+        1.0
+    );
+    assert_eq!(value(text, "ringway_workers"), 2.0);
+    assert_eq!(
+        value(
+            text,
+            r#"ringway_listener_connections_total{listener="web"}"#
+        ),
+        10.0
+    );
+    assert_eq!(
+        value(text, r#"ringway_uring_iowq_workers{worker="0"}"#),
+        0.0
+    );
+    assert!(value(text, r#"ringway_worker_busy_seconds_total{worker="0"}"#) > 0.0);
+    assert!(value(text, "process_open_fds") > 4.0);
+    assert!(value(text, "ringway_config_last_reload_success_timestamp_seconds") > 1e9);
+
+    let by_worker = balancer.get("/metrics?per_worker=1").body;
+    let of = |worker| {
+        let series = r#"ringway_listener_connections_total{listener="web",worker="#;
+        value(&by_worker, &format!("{series}\"{worker}\"}}"))
+    };
+    assert_eq!(of(0) + of(1), 10.0);
+
+    let open = balancer.request(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Accept: application/openmetrics-text;version=1.0.0\r\n\r\n",
+    );
+    assert!(
+        open.head.contains("application/openmetrics-text"),
+        "{}",
+        open.head
+    );
+    assert!(open.body.ends_with("# EOF\n"));
+    balancer.drained();
+}
+
+#[test]
+fn many_scrapes_at_once_are_all_answered() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let admin = balancer.admin.clone().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                for path in ["/metrics", "/livez"] {
+                    assert_eq!(http(&admin, &get(path)).status, 200);
+                }
+            });
+        }
+    });
+    let status = balancer.status();
+    assert_eq!(status["workers"][0]["scrapes_missed"], 0);
+    balancer.drained();
+}
+
+#[test]
+fn idle_workers_are_alive() {
+    let balancer = Balancer::start(&one_pool(&[echo()], ", health_check: off", ADMIN));
+    eventually("quiet for longer than a worker may be unasked", || {
+        balancer.status()["uptime_seconds"].as_f64().unwrap() > 1.2
+    });
+    let answer = balancer.get("/livez");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
+    balancer.drained();
+}
+
+#[test]
+fn ready_is_after_the_first_round_of_checks() {
+    // A queue that is full does not answer a probe; one that is emptied answers the next SYN.
+    let backend = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(
+        &backend,
+        &"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(),
+    )
+    .unwrap();
+    rustix::net::listen(&backend, 0).unwrap();
+    let backend = std::net::TcpListener::from(backend);
+    let address = backend.local_addr().unwrap();
+    let first = TcpStream::connect(address).unwrap();
+
+    let check = ", health_check: {interval: 60s, timeout: 60s}";
+    let balancer = Balancer::start(&one_pool(&[address.to_string()], check, ADMIN));
+    let answer = balancer.get("/readyz");
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.json()["error"],
+        "the first health checks are not done"
+    );
+    assert_eq!(
+        balancer.status()["pools"][0]["backends"][0]["state"],
+        "unknown"
+    );
+    assert_eq!(balancer.get("/livez").status, 200);
+    drop(backend.accept().unwrap());
+    drop(first);
+    eventually("ready", || balancer.get("/readyz").status == 200);
+    assert_eq!(balancer.status()["pools"][0]["backends"][0]["state"], "up");
+    balancer.drained();
+}
+
+#[test]
+fn silent_and_endless_clients_do_not_disturb_the_traffic() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let admin = balancer.admin.clone().unwrap();
+    let silent: Vec<TcpStream> = (0..40)
+        .map(|_| TcpStream::connect(&admin).unwrap())
+        .collect();
+    let mut endless = TcpStream::connect(&admin).unwrap();
+    endless.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let header = vec![b'x'; 64 * 1024];
+    // At some size the server says no and closes; how the client notices is up to the kernel.
+    while endless.write_all(&header).is_ok() {}
+    let _ = endless.read(&mut [0; 1024]);
+    round_trip(&mut balancer.connect());
+    eventually("ready", || balancer.get("/readyz").status == 200);
+    drop(silent);
+    balancer.drained();
+}

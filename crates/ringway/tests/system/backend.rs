@@ -1,0 +1,225 @@
+//! Backends as a test plays them: one that the test accepts on itself, and one that serves on its own
+//! threads and can be killed and started again at the same address.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::instance::Ringway;
+use crate::peers::{PATIENCE, connect, patient, reset};
+
+/// A listener on which the test accepts when it wants to.
+#[derive(Debug)]
+pub(crate) struct Backend(TcpListener);
+
+impl Backend {
+    pub(crate) fn new() -> Backend {
+        Backend::at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub(crate) fn at(address: SocketAddr) -> Backend {
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Backend(listener)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// The next connection, which must come.
+    pub(crate) fn accept(&self) -> TcpStream {
+        assert!(is_readable(&self.0, PATIENCE.as_millis() as i64), "nobody connects to the backend");
+        let (stream, _) = self.0.accept().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        patient(stream)
+    }
+
+    /// Whether nobody is waiting to be accepted.
+    pub(crate) fn is_alone(&self) -> bool {
+        !is_readable(&self.0, 0)
+    }
+
+    /// A client's connection through the instance and this backend's end of it.
+    pub(crate) fn pair(&self, ringway: &Ringway) -> (TcpStream, TcpStream) {
+        let client = connect(ringway.address());
+        (client, self.accept())
+    }
+}
+
+/// An address where nobody listens.
+pub(crate) fn closed_address() -> SocketAddr {
+    Backend::new().address()
+}
+
+/// A listener whose queue is full: SYNs to it are dropped. It is so while this lives.
+#[derive(Debug)]
+pub(crate) struct BlackHole {
+    listener: socket2::Socket,
+    _queued: Vec<socket2::Socket>,
+}
+
+impl BlackHole {
+    pub(crate) fn new() -> BlackHole {
+        use socket2::{Domain, Socket, Type};
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = socket();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        // The queue holds one more than listen(2) was told, give or take one that is being made.
+        loop {
+            let filler = socket();
+            match filler.connect_timeout(&address, std::time::Duration::from_millis(200)) {
+                Ok(()) => queued.push(filler),
+                Err(_) => return BlackHole { listener, _queued: queued },
+            }
+            assert!(queued.len() < 16, "the queue does not fill");
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+type Handler = Arc<dyn Fn(TcpStream) + Send + Sync>;
+
+/// A backend that serves every connection on a thread of its own.
+pub(crate) struct Server {
+    address: SocketAddr,
+    handler: Handler,
+    running: Option<Running>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    served: AtomicUsize,
+    open: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+struct Running {
+    stop: Arc<AtomicBool>,
+    open: Arc<Open>,
+    thread: JoinHandle<()>,
+}
+
+/// The connections being served, by the number under which they were accepted.
+type Open = Mutex<HashMap<usize, TcpStream>>;
+
+impl Server {
+    pub(crate) fn new(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Server {
+        let mut server = Server {
+            address: closed_address(),
+            handler: Arc::new(handler),
+            running: None,
+            state: Arc::default(),
+        };
+        server.start();
+        server
+    }
+
+    /// Greets with `name` and sends back what comes until the end.
+    pub(crate) fn echo(name: u8) -> Server {
+        Server::new(move |stream| echo(name, stream))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn served(&self) -> usize {
+        self.state.served.load(Ordering::Relaxed)
+    }
+
+    /// Most connections open at once so far.
+    pub(crate) fn peak(&self) -> usize {
+        self.state.peak.load(Ordering::Relaxed)
+    }
+
+    /// Listens again at the same address.
+    pub(crate) fn start(&mut self) {
+        let listener = TcpListener::bind(self.address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (stop, open) = (Arc::<AtomicBool>::default(), Arc::<Open>::default());
+        let thread = {
+            let (stop, open) = (Arc::clone(&stop), Arc::clone(&open));
+            let (handler, state) = (Arc::clone(&self.handler), Arc::clone(&self.state));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    if is_readable(&listener, 20)
+                        && let Ok((stream, _)) = listener.accept()
+                    {
+                        stream.set_nonblocking(false).unwrap();
+                        serve(patient(stream), &handler, &state, &open);
+                    }
+                }
+            })
+        };
+        self.running = Some(Running { stop, open, thread });
+    }
+
+    /// As `kill -9` does: the listener is gone and every connection is reset.
+    pub(crate) fn kill(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.stop.store(true, Ordering::Relaxed);
+        running.thread.join().unwrap();
+        for (_, stream) in running.open.lock().unwrap().drain() {
+            // Wakes the handler; whoever closes last resets. It fails where the client was faster.
+            let _ = stream.shutdown(std::net::Shutdown::Read);
+            reset(stream);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn serve(stream: TcpStream, handler: &Handler, state: &Arc<State>, open: &Arc<Open>) {
+    let (handler, state, open) = (Arc::clone(handler), Arc::clone(state), Arc::clone(open));
+    let number = state.served.fetch_add(1, Ordering::Relaxed);
+    let count = state.open.fetch_add(1, Ordering::Relaxed) + 1;
+    state.peak.fetch_max(count, Ordering::Relaxed);
+    open.lock().unwrap().insert(number, stream.try_clone().unwrap());
+    let run = move || {
+        handler(stream);
+        // Counted before it is closed: whoever sees it closed may connect again at once.
+        state.open.fetch_sub(1, Ordering::Relaxed);
+        open.lock().unwrap().remove(&number);
+    };
+    std::thread::Builder::new().stack_size(256 * 1024).spawn(run).unwrap();
+}
+
+fn echo(name: u8, mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    // A client or a kill that ends it early is none of this backend's business.
+    if stream.write_all(&[name]).is_err() {
+        return;
+    }
+    while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..len]).is_err() {
+            return;
+        }
+    }
+}
+
+fn is_readable(fd: &impl AsFd, millis: i64) -> bool {
+    let timeout = Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
+}

@@ -1,0 +1,33 @@
+//! The real binary in front of real sockets: what clients, backends, operators and the kernel see of
+//! it. Clients and backends are played by the test; nothing of Ringway is linked in.
+//!
+//! Each test has an instance, ports and a directory of its own. Invariant: an instance that is
+//! dropped has given back every connection, descriptor and thread, its counters balance, and it has
+//! ended with exit code 0; see [`instance::Ringway`].
+
+#![allow(clippy::unwrap_used)]
+
+mod admin;
+mod backend;
+mod instance;
+mod keyed;
+mod peers;
+mod process;
+mod setup;
+
+mod access_log;
+mod balance;
+mod bulk;
+mod descriptors;
+mod ends;
+mod failover;
+mod health;
+mod limits;
+mod pace;
+mod privilege;
+mod refusals;
+mod signals;
+mod sockets;
+mod stop;
+mod storms;
+mod timeouts;

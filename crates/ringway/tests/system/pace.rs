@@ -1,0 +1,181 @@
+//! Streams at an unusual pace: readers that stop, one byte at a time, nothing at all, urgent data.
+
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::SendFlags;
+
+use crate::backend::Backend;
+use crate::keyed::{self, Keyed};
+use crate::peers::{End, connect_narrow, drain, fin, read_exactly, until};
+use crate::setup::{MODES, Relay, SHAPES, Setup};
+
+#[test]
+fn a_reader_that_stops_and_goes_loses_nothing() {
+    const BYTES: u64 = 24 * 1024 * 1024;
+    for shape in SHAPES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).shape(shape).start();
+        let mut client = connect_narrow(ringway.address());
+        let accepted = backend.accept();
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                keyed::send(&accepted, 1, BYTES);
+                fin(&accepted);
+            });
+            let mut stream = Keyed::new(1);
+            let mut buffer = vec![0; 500_000];
+            for _ in 0..5 {
+                let blocked = ringway.until_blocked("backend") as u64;
+                assert!(blocked < BYTES && !sender.is_finished(), "{shape:?}: nothing held it back");
+                client.read_exact(&mut buffer).unwrap();
+                stream.expect(&buffer);
+            }
+            let (rest, end) = drain(&client);
+            stream.expect(&rest);
+            assert_eq!((rest.len() as u64, end), (BYTES - 5 * 500_000, End::Fin), "{shape:?}");
+        });
+        drop(client);
+        ringway.until_bytes(0, BYTES);
+    }
+}
+
+#[test]
+fn blocked_connections_hold_bounded_memory() {
+    const BLOCKED: usize = 100;
+    for mode in MODES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).relay(mode).start();
+        let send_all_that_fits = |mut stream: &std::net::TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            while stream.write(&[7; 100_000]).is_ok() {}
+        };
+        let before = ringway.process.resident_bytes();
+        let pairs: Vec<_> = (0..BLOCKED)
+            .map(|_| (connect_narrow(ringway.address()), backend.accept()))
+            .collect();
+        for _ in 0..5 {
+            pairs.iter().for_each(|(_, accepted)| send_all_that_fits(accepted));
+            ringway.until_blocked("backend");
+        }
+        // 64 KiB each, and what the process itself touches for the first time.
+        let grown = ringway.process.resident_bytes().saturating_sub(before);
+        assert!(grown < (BLOCKED as u64 * 64 + 8192) * 1024, "{mode:?}: {grown} bytes");
+        let load = ringway.process.load_over(Duration::from_millis(300));
+        assert!(load < 0.5, "{mode:?}: waiting takes {load} of a CPU");
+    }
+}
+
+#[test]
+fn one_byte_at_a_time_arrives_both_ways() {
+    const BYTES: u64 = 20_000;
+    for shape in SHAPES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).shape(shape).start();
+        let (client, accepted) = backend.pair(&ringway);
+        let drip = |mut stream: &std::net::TcpStream, key| {
+            let mut bytes = Keyed::new(key);
+            (0..BYTES).for_each(|_| stream.write_all(bytes.next(1)).unwrap());
+            fin(stream);
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| drip(&client, 1));
+            scope.spawn(|| drip(&accepted, 2));
+            scope.spawn(|| assert_eq!(keyed::receive(&accepted, 1), (BYTES, End::Fin)));
+            assert_eq!(keyed::receive(&client, 2), (BYTES, End::Fin), "{shape:?}");
+        });
+        ringway.until_bytes(BYTES, BYTES);
+    }
+}
+
+/// With a wait for an acknowledgement in each round this would take minutes.
+#[test]
+fn a_conversation_of_single_bytes_does_not_stall() {
+    for shape in SHAPES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).shape(shape).start();
+        let (mut client, mut accepted) = backend.pair(&ringway);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..3000 {
+                    let byte = read_exactly::<1>(&accepted);
+                    accepted.write_all(&byte).unwrap();
+                }
+            });
+            for round in 0..3000_u32 {
+                client.write_all(&[round as u8]).unwrap();
+                assert_eq!(read_exactly::<1>(&client), [round as u8], "{shape:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard_by_a_silent_client() {
+    for shape in SHAPES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).shape(shape).start();
+        let (client, mut accepted) = backend.pair(&ringway);
+        accepted.write_all(b"220 welcome").unwrap();
+        assert_eq!(&read_exactly::<11>(&client), b"220 welcome", "{shape:?}");
+    }
+}
+
+#[test]
+fn silent_clients_cost_nothing_and_stay() {
+    for mode in [Relay::Auto, Relay::Splice] {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).relay(mode).workers(2).start();
+        let mut pairs: Vec<_> = (0..400).map(|_| backend.pair(&ringway)).collect();
+        until("all are there", || ringway.connections() == 400);
+        let load = ringway.process.load_over(Duration::from_millis(500));
+        assert!(load < 0.3, "{mode:?}: 400 silent connections take {load} of a CPU");
+        for (client, accepted) in &mut pairs {
+            client.write_all(b"?").unwrap();
+            assert_eq!(&read_exactly::<1>(&*accepted), b"?");
+        }
+    }
+}
+
+/// An urgent byte is not part of the stream (tcp(7)), so it may be lost; nothing else may, and
+/// nothing may wait for it.
+#[test]
+fn an_urgent_byte_neither_stalls_nor_spoils_the_stream() {
+    const PART: usize = 100_000;
+    for mode in MODES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).relay(mode).start();
+        let (mut client, accepted) = backend.pair(&ringway);
+        let mut stream = Keyed::new(1);
+        thread::scope(|scope| {
+            let received = scope.spawn(|| keyed::receive(&accepted, 1));
+            for _ in 0..4 {
+                client.write_all(stream.next(PART)).unwrap();
+                assert_eq!(rustix::net::send(&client, b"!", SendFlags::OOB), Ok(1));
+                client.write_all(stream.next(PART)).unwrap();
+            }
+            // Not at the end of the stream, where it would be in the way of the FIN alone.
+            fin(&client);
+            assert_eq!(received.join().unwrap(), (8 * PART as u64, End::Fin), "{mode:?}");
+        });
+        drop(accepted);
+        drain(&client);
+    }
+}
+
+#[test]
+fn an_urgent_byte_that_nothing_follows_does_not_spin() {
+    for mode in MODES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).relay(mode).start();
+        let (mut client, accepted) = backend.pair(&ringway);
+        client.write_all(b"stream").unwrap();
+        assert_eq!(&read_exactly::<6>(&accepted), b"stream");
+        assert_eq!(rustix::net::send(&client, b"!", SendFlags::OOB), Ok(1));
+        let load = ringway.process.load_over(Duration::from_millis(500));
+        assert!(load < 0.5, "{mode:?}: waiting takes {load} of a CPU");
+        fin(&client);
+        assert_eq!(drain(&accepted), (Vec::new(), End::Fin), "{mode:?}");
+    }
+}

@@ -1,0 +1,211 @@
+//! The binary as a process: started on a file in a directory of its own, its output kept, its
+//! descriptors, threads and CPU time read from /proc. Invariant: it is gone when this is dropped, and
+//! what it wrote is printed if the test has failed.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::peers::{PATIENCE, until_within};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
+
+/// How the binary is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Launch {
+    Plain,
+    /// With so many descriptors, soft and hard.
+    Descriptors(u32),
+    /// As a user without privileges; the test must be root.
+    AsNobody,
+}
+
+/// A directory with the file of one instance and all it writes.
+#[derive(Debug)]
+pub(crate) struct Workplace(TempDir);
+
+impl Workplace {
+    pub(crate) fn new() -> Workplace {
+        let dir = TempDir::new().unwrap();
+        // Also an instance that runs as somebody else makes its sockets and logs here.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        Workplace(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path().join("ringway.yaml")
+    }
+
+    pub(crate) fn write_config(&self, text: &str) {
+        fs::write(self.config(), text).unwrap();
+    }
+}
+
+/// What it had written, printed when the test fails.
+#[derive(Debug)]
+struct Output {
+    log: PathBuf,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            eprintln!("─── log of the instance ───\n{log}───────────────────────────");
+        }
+    }
+}
+
+/// A started process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    output: Output,
+    place: Workplace,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    /// `None`: by a signal.
+    pub(crate) code: Option<i32>,
+    /// All it wrote to standard error.
+    pub(crate) log: String,
+}
+
+impl Process {
+    /// `ringway run` on the file in this place.
+    pub(crate) fn launch(place: Workplace, launch: Launch) -> Process {
+        let config = place.config();
+        Process::run(place, launch, &config)
+    }
+
+    /// `ringway run` on any file.
+    pub(crate) fn run(place: Workplace, launch: Launch, config: &Path) -> Process {
+        let log = place.path().join("log");
+        let mut command = command(launch, place.path());
+        command.args(["run", "-c"]).arg(config).current_dir(place.path());
+        command.stdin(Stdio::null()).stderr(File::create(&log).unwrap());
+        command.stdout(File::create(place.path().join("stdout")).unwrap());
+        let child = command.spawn().unwrap();
+        let output = Output { log };
+        Process { child, output, place }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.place.path()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.output.log).unwrap()
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        fs::read_to_string(self.dir().join("stdout")).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end by itself.
+    pub(crate) fn end(&mut self) -> Ended {
+        self.end_within(PATIENCE)
+    }
+
+    pub(crate) fn end_within(&mut self, patience: Duration) -> Ended {
+        until_within(patience, "the process has ended", || !self.is_running());
+        let code = self.child.wait().unwrap().code();
+        Ended { code, log: self.log() }
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    /// The names of its threads, sorted. Those of the control thread's helpers for blocking work come
+    /// and go and are left out.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(self.proc("task")).unwrap();
+        // A thread may end between the listing and the look.
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        let names = tasks.filter_map(|task| name(task.ok()?));
+        let mut names: Vec<String> = names.map(|name| name.trim().to_owned()).collect();
+        names.retain(|name| name != "ringway-ctl");
+        names.sort();
+        names
+    }
+
+    /// User and system time so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(self.proc("stat")).unwrap();
+        // proc_pid_stat(5): utime and stime are the 14th and 15th field; the 2nd may hold spaces.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// The share of one CPU it uses while `span` passes.
+    pub(crate) fn load_over(&self, span: Duration) -> f64 {
+        let (before, begun) = (self.cpu_time(), Instant::now());
+        std::thread::sleep(span);
+        (self.cpu_time() - before).as_secs_f64() / begun.elapsed().as_secs_f64()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        format!("/proc/{}/{name}", self.child.id()).into()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only on a process that has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(launch: Launch, dir: &Path) -> Command {
+    match launch {
+        Launch::Plain => Command::new(BINARY),
+        Launch::Descriptors(count) => {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\""), BINARY]);
+            command
+        }
+        Launch::AsNobody => {
+            // The build directory may be closed to others.
+            let copy = dir.join("ringway");
+            fs::copy(BINARY, &copy).unwrap();
+            fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            command
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Thousands of connections that are reset at every phase of their life, beside connections that are
+//! not: nothing of one may show up in another, and nothing is left.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+
+use crate::backend::{BlackHole, Server};
+use crate::keyed::{self, Dice, Keyed};
+use crate::peers::{End, connect, drain, fin, read_exactly, reset, until};
+use crate::setup::{MODES, Setup};
+
+/// What a connection does before it is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing: the backend may not even be connected.
+    Connecting,
+    /// It has sent, and heard nothing yet.
+    BeforeFirstByte,
+    /// Both directions are full of bytes.
+    MidTransfer,
+    /// The client has sent its FIN.
+    HalfClosed,
+    /// As in the middle, and the backend resets.
+    ByBackend,
+}
+
+const PHASES: [Phase; 5] = [
+    Phase::Connecting,
+    Phase::BeforeFirstByte,
+    Phase::MidTransfer,
+    Phase::HalfClosed,
+    Phase::ByBackend,
+];
+
+/// What the client tells the backend first: the key of both streams, how many bytes to send, and
+/// whether to reset after that.
+const HEAD_BYTES: usize = 17;
+
+fn head(key: u64, bytes: u64, resets: bool) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(&key.to_le_bytes());
+    head[8..16].copy_from_slice(&bytes.to_le_bytes());
+    head[16] = u8::from(resets);
+    head
+}
+
+/// Checks the client's stream, whatever its end, while it sends its own.
+fn backend(mut stream: TcpStream) {
+    let mut head = [0; HEAD_BYTES];
+    if stream.read_exact(&mut head).is_err() {
+        return;
+    }
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap());
+    let (key, mut left) = (number(0), number(8));
+    let reader = stream.try_clone().unwrap();
+    let checked = thread::spawn(move || keyed::receive(&reader, key));
+    let mut own = Keyed::new(!key);
+    while left > 0 {
+        let chunk = own.chunk(left.min(30_000));
+        if stream.write_all(chunk).is_err() {
+            break;
+        }
+        left -= chunk.len() as u64;
+    }
+    if head[16] == 1 {
+        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        let _ = stream.shutdown(std::net::Shutdown::Read);
+    } else {
+        // The client may be gone.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    checked.join().expect("the backend got bytes that are not this client's");
+}
+
+fn reset_at(phase: Phase, address: SocketAddr, key: u64) {
+    let mut client = connect(address);
+    let (mut own, mut other) = (Keyed::new(key), Keyed::new(!key));
+    let mut dice = Dice(key);
+    let bytes = 1 + dice.roll(300_000);
+    let mut read_some = |client: &mut TcpStream, most: u64| {
+        let mut buffer = vec![0; most as usize];
+        let len = client.read(&mut buffer).unwrap_or(0);
+        other.expect(&buffer[..len]);
+    };
+    match phase {
+        Phase::Connecting => {}
+        Phase::BeforeFirstByte => client.write_all(&head(key, bytes, false)).unwrap(),
+        Phase::MidTransfer => {
+            client.write_all(&head(key, bytes, false)).unwrap();
+            client.write_all(own.chunk(50_000)).unwrap();
+            read_some(&mut client, bytes);
+        }
+        Phase::HalfClosed => {
+            client.write_all(&head(key, bytes, false)).unwrap();
+            client.write_all(own.chunk(50_000)).unwrap();
+            fin(&client);
+            read_some(&mut client, bytes);
+        }
+        Phase::ByBackend => {
+            client.write_all(&head(key, bytes, true)).unwrap();
+            // It may be reset while it sends.
+            let _ = client.write_all(own.chunk(50_000));
+            let (received, _) = keyed::receive(&client, !key);
+            assert!(received <= bytes);
+        }
+    }
+    reset(client);
+}
+
+/// A connection that lives as long as the storm, and is whole at its end.
+fn steady(address: SocketAddr, key: u64) {
+    const BYTES: u64 = 3_000_000;
+    let mut client = connect(address);
+    client.write_all(&head(key, BYTES, false)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            keyed::send(&client, key, BYTES);
+            fin(&client);
+        });
+        assert_eq!(keyed::receive(&client, !key), (BYTES, End::Fin));
+    });
+}
+
+#[test]
+fn resets_at_every_phase_leave_nothing_behind() {
+    const PER_PHASE: u64 = 150;
+    for (mode, workers) in MODES.into_iter().zip([2, 1, 4, 1]) {
+        let server = Server::new(backend);
+        let ringway = Setup::to([server.address()]).relay(mode).workers(workers).start();
+        let address = ringway.address();
+        thread::scope(|scope| {
+            for (lane, phase) in (1..).zip(PHASES) {
+                scope.spawn(move || {
+                    (0..PER_PHASE).for_each(|n| reset_at(phase, address, lane << 32 | n));
+                });
+                scope.spawn(move || (0..5).for_each(|n| steady(address, lane << 48 | n)));
+            }
+        });
+        let accepted = || ringway.metrics().sum("listener_connections_total", &[]);
+        until("all were accepted", || accepted() as u64 == 5 * (PER_PHASE + 5));
+    }
+}
+
+#[test]
+fn clients_that_leave_while_the_backend_is_connected_are_forgotten() {
+    for mode in MODES {
+        let hole = BlackHole::new();
+        let setup = Setup::to([hole.address()]).relay(mode).workers(2);
+        let ringway = setup.pool("connect: {timeout: 1m, attempts: 1}").start();
+        for round in 0..300 {
+            let mut client = connect(ringway.address());
+            if round % 2 == 0 {
+                client.write_all(b"never delivered").unwrap();
+            }
+            reset(client);
+        }
+        // Long before the attempts would time out.
+        ringway.until_closed("client", "reset", 300);
+    }
+}
+
+/// A thousand relays whose backend dies at the same instant.
+#[test]
+fn many_connections_end_in_one_turn() {
+    const OPEN: u64 = 1000;
+    let mut server = Server::echo(b'a');
+    let ringway = Setup::to([server.address()]).workers(2).start();
+    let clients: Vec<TcpStream> = (0..OPEN).map(|_| connect(ringway.address())).collect();
+    for client in &clients {
+        assert_eq!(read_exactly::<1>(client), [b'a']);
+    }
+    ringway.until_connections(OPEN);
+    server.kill();
+    for client in &clients {
+        assert_eq!(drain(client), (Vec::new(), End::Reset));
+    }
+    ringway.until_closed("backend", "reset", OPEN as i64);
+}
