@@ -58,6 +58,7 @@ impl Acceptor {
         let mut acceptor = Acceptor {
             listeners: Vec::new(),
             sockets: Vec::new(),
+            paused: 0,
         };
         for (listener, spec) in (0..).zip(specs) {
             let ListenerSpec {
