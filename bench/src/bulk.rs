@@ -76,6 +76,7 @@ struct Stream {
     received: u64,
     receive_due: Option<u64>,
     side: Sending,
+    input: Input,
 }
 
 /// Whether this side still sends.
@@ -83,6 +84,13 @@ struct Stream {
 enum Sending {
     Open,
     /// Everything was sent and a FIN after it.
+    Ended,
+}
+
+/// Whether the server still sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
     Ended,
 }
 
@@ -218,7 +226,7 @@ impl Streams {
         if ready.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             match self.receive(key) {
                 Ok(Flow::Goes) => {}
-                Ok(Flow::Ended) => self.ended(key),
+                Ok(Flow::Ended) => self.ended(key)?,
                 Err(failure) => self.fail(key, failure),
             }
         }
@@ -261,8 +269,7 @@ impl Streams {
         let Some(stream) = &self.streams[key] else {
             return Ok(());
         };
-        let all_sent = stream.sent == stream.send_due && stream.header_left() == 0;
-        match (stream.side, all_sent, self.direction) {
+        match (stream.side, stream.all_sent(), self.direction) {
             (Sending::Open, true, Direction::Up | Direction::Both | Direction::Echo) => {
                 self.end_side(key)
             }
@@ -281,7 +288,13 @@ impl Streams {
         stream.side = Sending::Ended;
         // Fails only if the connection is gone, which the next receive says.
         let _ = shutdown(&stream.fd, Shutdown::Write);
-        self.poller.modify(&stream.fd, key, EventFlags::IN)
+        match stream.input {
+            Input::Open => self.poller.modify(&stream.fd, key, EventFlags::IN),
+            Input::Ended => {
+                self.complete(key);
+                Ok(())
+            }
+        }
     }
 
     fn receive(&mut self, key: usize) -> Result<Flow, Failure> {
@@ -314,20 +327,33 @@ impl Streams {
         Ok(Flow::Goes)
     }
 
-    /// The server ended the stream: right if nothing was due any more.
-    fn ended(&mut self, key: usize) {
-        let Some(stream) = self.streams[key].take() else {
-            return;
+    /// The server ended the stream: right if everything that was due is there.
+    fn ended(&mut self, key: usize) -> io::Result<()> {
+        let Some(stream) = &mut self.streams[key] else {
+            return Ok(());
         };
-        let all_sent = stream.sent == stream.send_due && stream.header_left() == 0;
-        match stream.receive_due {
-            Some(due) if stream.received > due => self.tally.fail(Failure::Mismatch),
-            Some(due) if stream.received < due => self.tally.fail(Failure::ClosedEarly),
-            Some(_) | None if !all_sent => self.tally.fail(Failure::ClosedEarly),
-            Some(_) | None => {
-                self.tally.operations += 1;
-                self.tally.operations_all += 1;
+        let failure = match stream.receive_due {
+            Some(due) if stream.received > due => Some(Failure::Mismatch),
+            Some(due) if stream.received < due => Some(Failure::ClosedEarly),
+            // Both ways at once: this way goes on by itself.
+            Some(_) if self.direction == Direction::Both && !stream.all_sent() => {
+                stream.input = Input::Ended;
+                return self.poller.modify(&stream.fd, key, EventFlags::OUT);
             }
+            Some(_) | None if !stream.all_sent() => Some(Failure::ClosedEarly),
+            Some(_) | None => None,
+        };
+        match failure {
+            Some(failure) => self.fail(key, failure),
+            None => self.complete(key),
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, key: usize) {
+        if self.streams[key].take().is_some() {
+            self.tally.operations += 1;
+            self.tally.operations_all += 1;
         }
     }
 
@@ -364,11 +390,12 @@ impl Stream {
             received: 0,
             receive_due,
             side: Sending::Open,
+            input: Input::Open,
         }
     }
 
-    fn header_left(&self) -> usize {
-        self.header
-            .map_or(0, |header| header.len() - self.header_sent)
+    fn all_sent(&self) -> bool {
+        let header_length = self.header.map_or(0, |header| header.len());
+        self.sent == self.send_due && self.header_sent == header_length
     }
 }

@@ -20,6 +20,9 @@ use crate::poller::{EDGES, Poller};
 use crate::socket::{Received, Sent, connect_error, receive, reset_on_close, transmit};
 use crate::tally::Tally;
 
+/// What tells a server that is to reset the connection that the reply is there.
+const RECEIPT: [u8; 1] = [6];
+
 /// A run with more failures than this has lost its point and ends.
 const FAILURES_MAX: u64 = 10_000;
 
@@ -281,6 +284,11 @@ impl<'a> Churn<'a> {
                             return Progress::Done;
                         }
                         slot.stage = Stage::AwaitingEnd;
+                        if self.exchange.how == Ending::Reset
+                            && let Sent::Bytes(count) = transmit(&slot.fd, &RECEIPT)
+                        {
+                            self.tally.bytes_sent += count as u64;
+                        }
                     }
                 }
                 Received::Blocked => return Progress::Waiting,

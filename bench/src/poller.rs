@@ -53,6 +53,11 @@ impl Poller {
         )?)
     }
 
+    /// Watches `fd` no longer.
+    pub(crate) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, fd)?)
+    }
+
     /// Waits for events, at most for `timeout` (rounded up to milliseconds), and says how many
     /// there are. A signal is no event.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {

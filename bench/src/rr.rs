@@ -223,7 +223,7 @@ impl Connections {
         loop {
             let now_ns = self.clock.now_ns();
             let left_ns = end_ns.map(|end_ns| end_ns.saturating_sub(now_ns));
-            if left_ns == Some(0) {
+            if left_ns == Some(0) || self.connections.iter().all(Option::is_none) {
                 return Ok(());
             }
             let events = self.poller.wait(left_ns.map(Duration::from_nanos))?;

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -29,6 +30,9 @@ pub(crate) const ENDLESS: u64 = u64::MAX;
 
 /// Connections taken per event of a listener.
 const ACCEPTS_MAX: usize = 64;
+/// How long nothing has to happen for the servers to have finished, and how long they wait for it.
+const QUIET: Duration = Duration::from_millis(200);
+const FINISH_MAX: Duration = Duration::from_secs(2);
 /// The poller's key of the stop signal.
 const STOP_KEY: usize = usize::MAX;
 /// Keys from here on are listeners, those below connections.
@@ -125,6 +129,7 @@ struct Peer {
 /// The servers of one thread.
 struct Server {
     poller: Poller,
+    stop: StopSignal,
     listeners: Vec<(Kind, OwnedFd)>,
     peers: Slab<Peer>,
     tools: Tools,
@@ -150,6 +155,7 @@ impl Server {
         };
         Ok(Server {
             poller,
+            stop: stop.clone(),
             listeners,
             peers: Slab::new(),
             tools,
@@ -162,12 +168,31 @@ impl Server {
             for index in 0..events {
                 let (key, ready) = self.poller.event(index);
                 match key {
-                    STOP_KEY => return Ok(self.tools.served),
+                    STOP_KEY => return self.finish(),
                     LISTENER_KEYS.. => self.accept(key - LISTENER_KEYS)?,
                     _ => self.advance(key, ready)?,
                 }
             }
         }
+    }
+
+    /// Takes what clients that have ended left behind; accepts nothing more.
+    fn finish(mut self) -> io::Result<Served> {
+        let start = Instant::now();
+        self.listeners.clear();
+        // The signal stays raised: it has to go, or nothing would ever be quiet.
+        self.poller.remove(self.stop.fd())?;
+        while !self.peers.is_empty() && start.elapsed() < FINISH_MAX {
+            let events = self.poller.wait(Some(QUIET))?;
+            if events == 0 {
+                break;
+            }
+            for index in 0..events {
+                let (key, ready) = self.poller.event(index);
+                self.advance(key, ready)?;
+            }
+        }
+        Ok(self.tools.served)
     }
 
     fn accept(&mut self, index: usize) -> io::Result<()> {

@@ -194,11 +194,11 @@ fn short_connections_with_every_ending() {
 
 #[test]
 fn a_server_that_ends_the_wrong_way_is_noticed() {
-    let server = Server::start("reply", &["--close", "server", "--how", "reset"]);
+    let server = Server::start("reply", &["--close", "server", "--how", "fin"]);
     let to = &server.address;
     let output = Command::new(BENCH)
         .args([
-            "--json", "crr", "--to", to, "--count", "10", "--close", "server", "--how", "fin",
+            "--json", "crr", "--to", to, "--count", "10", "--close", "server", "--how", "reset",
         ])
         .output()
         .unwrap();

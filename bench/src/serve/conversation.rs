@@ -322,10 +322,11 @@ fn reply(fd: &OwnedFd, request: &mut Vec<u8>, sent: &mut u64, tools: &mut Tools)
         how,
     } = tools.exchange;
     if *sent == reply_size {
-        // The client ends it, and everything it still sends is too much.
-        return match discard(fd, tools) {
-            Taken::Some => Next::Wait,
-            Taken::End | Taken::Failed => Next::Close,
+        // The client ends it, or says that the reply is there.
+        return match (discard(fd, tools), close) {
+            (Taken::Some, Side::Client) => Next::Wait,
+            (Taken::Some, Side::Server) => Next::Reset,
+            (Taken::End | Taken::Failed, _) => Next::Close,
         };
     }
     let size = usize::try_from(request_size).expect("invariant: limited by the command line");
@@ -355,7 +356,7 @@ fn reply(fd: &OwnedFd, request: &mut Vec<u8>, sent: &mut u64, tools: &mut Tools)
     }
     match (close, how) {
         (Side::Server, Ending::Fin) => Next::Close,
-        (Side::Server, Ending::Reset) => Next::Reset,
-        (Side::Client, _) => Next::Wait,
+        // A reset discards what is still queued: the client has to have it first.
+        (Side::Server, Ending::Reset) | (Side::Client, _) => Next::Wait,
     }
 }

@@ -3,10 +3,10 @@
 //! The names of sides, reasons and refusals are those of the metrics, so that a count and the lines
 //! behind it can be matched. Everything but numbers is escaped by serde_json.
 
-use ringway_flow::{Party, PerSide, Why};
-use ringway_metrics::{CloseReason, Side, Topology};
+use ringway_flow::PerSide;
+use ringway_metrics::Topology;
 use ringway_uring::TcpInfo;
-use ringway_worker::{AccessRecord, AttemptOutcome, Conclusion};
+use ringway_worker::{AccessRecord, AttemptOutcome, Conclusion, labels_of};
 use serde::Serialize;
 
 use crate::clock::rfc3339;
@@ -81,11 +81,10 @@ fn line<'a>(record: &AccessRecord, topology: &'a Topology, unix_millis: i64) -> 
         .find(|(_, outcome)| *outcome == AttemptOutcome::Connected)
         .and_then(|(backend, _)| Some(pool?.backends[backend.as_usize()].as_str()));
     let (side, reason, refused) = match record.conclusion {
-        Conclusion::Closed(ended) => (
-            Some(side_label(ended.by)),
-            Some(reason_label(ended.why)),
-            None,
-        ),
+        Conclusion::Closed(ended) => {
+            let (side, reason) = labels_of(ended);
+            (Some(side.as_label()), Some(reason.as_label()), None)
+        }
         Conclusion::Refused(refused) => (None, None, Some(refused.as_label())),
     };
     Line {
@@ -137,36 +136,12 @@ fn outcome_label(outcome: AttemptOutcome) -> &'static str {
     }
 }
 
-fn side_label(party: Party) -> &'static str {
-    let side = match party {
-        Party::Client => Side::Client,
-        Party::Backend => Side::Backend,
-        Party::Ringway => Side::Ringway,
-    };
-    side.as_label()
-}
-
-/// As the workers count it.
-fn reason_label(why: Why) -> &'static str {
-    let reason = match why {
-        Why::Fin => CloseReason::Fin,
-        Why::Reset => CloseReason::Reset,
-        Why::Idle | Why::FirstByte => CloseReason::Idle,
-        Why::HalfClose => CloseReason::HalfClose,
-        Why::Lifetime => CloseReason::Lifetime,
-        Why::ConnectFailed | Why::NoBackend => CloseReason::ConnectFailed,
-        Why::Drain | Why::BackendDown => CloseReason::Drain,
-        Why::Error => CloseReason::Error,
-    };
-    reason.as_label()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use ringway_balance::BackendIndex;
-    use ringway_flow::{Ended, Moment};
+    use ringway_flow::{Ended, Moment, Party, Why};
     use ringway_metrics::{ConnectError, ListenerNames, PoolNames, RefusedReason, RouteNames};
 
     use super::*;

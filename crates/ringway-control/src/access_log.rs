@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -256,7 +256,10 @@ impl Writer {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    // Opening a FIFO for writing waits for a reader, unless it is opened for reading too (fifo(7)).
+    let is_fifo = std::fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo());
     OpenOptions::new()
+        .read(is_fifo)
         .append(true)
         .create(true)
         .mode(0o640)

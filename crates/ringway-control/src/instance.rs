@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_config::Config;
-use ringway_metrics::{ControlBlock, Topology, WorkerBlocks, WorkerHistogramsSnapshot};
+use ringway_metrics::{
+    ControlBlock, Topology, WorkerBlocks, WorkerHistograms, WorkerHistogramsSnapshot,
+};
 use ringway_worker::{Limit, Mailbox, Message};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -64,7 +66,7 @@ pub(crate) struct WorkerView {
 /// A worker's histograms as last seen, and the question for newer ones.
 #[derive(Debug, Default)]
 pub(crate) struct LastSnapshot {
-    pub(crate) inquiry: Inquiry<WorkerHistogramsSnapshot>,
+    pub(crate) inquiry: Inquiry<WorkerHistograms>,
     pub(crate) seen: Option<WorkerHistogramsSnapshot>,
 }
 

@@ -53,12 +53,12 @@ impl Instance {
         let mut snapshots = lock(&self.snapshots);
         for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
             last.inquiry
-                .ask(|reply| worker.mailbox.send(Message::Snapshot(reply)));
+                .ask(|reply| worker.mailbox.send(Message::Histograms(reply)));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
         for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
             match last.inquiry.wait_until(deadline) {
-                Some(snapshot) => last.seen = Some(snapshot),
+                Some(histograms) => last.seen = Some(histograms.snapshot()),
                 None => {
                     worker.scrapes_missed.fetch_add(1, Ordering::Relaxed);
                     warn!(worker = worker.index, "a worker did not answer a scrape");

@@ -28,3 +28,6 @@ pub use output::{CloseHow, Output, Residue};
 pub use params::{FlowParams, RelayMode, Timeouts};
 pub use reason::{Ended, Party, Why};
 pub use side::{PerSide, Side};
+
+#[cfg(test)]
+mod tests;

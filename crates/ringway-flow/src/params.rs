@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{CloseHow, Span};
+use crate::{CloseHow, QUEUED_BYTES_MAX, Span};
 
 /// How bytes are moved between the two sockets of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,11 @@ pub struct FlowParams {
 
 impl FlowParams {
     /// `attempts`: backends tried at most per connection, at least one; `chunk_size`: bytes of a
-    /// receive buffer; `refuse`: what a client gets for whom no backend could be connected.
+    /// receive buffer, at most half of [`crate::QUEUED_BYTES_MAX`]; `refuse`: what a client gets for
+    /// whom no backend could be connected.
+    ///
+    /// # Panics
+    /// When `chunk_size` is 0 or more than that: a receive could then get a budget of nothing.
     pub fn new(
         timeouts: &Timeouts,
         relay: RelayMode,
@@ -56,6 +60,10 @@ impl FlowParams {
         chunk_size: u32,
         refuse: CloseHow,
     ) -> FlowParams {
+        assert!(
+            (1..=QUEUED_BYTES_MAX / 2).contains(&chunk_size),
+            "invariant: a half may always hold one more buffer when it receives"
+        );
         FlowParams {
             connect: timeouts.connect.into(),
             first_byte: timeouts.first_byte.into(),

@@ -52,10 +52,15 @@ impl Drain {
 
 impl Worker {
     pub(crate) fn start_drain(&mut self, window: Duration) {
-        if self.drain.is_none() {
-            self.drain = Some(Drain::new(self.now, window));
-            self.stop_accepting();
+        let drain = Drain::new(self.now, window);
+        // Asked again, only a shorter window counts.
+        if self
+            .drain
+            .is_none_or(|current| drain.until < current.until && current.steps_left > 0)
+        {
+            self.drain = Some(drain);
         }
+        self.stop_accepting();
     }
 
     pub(crate) fn advance_drain(&mut self) {

@@ -27,6 +27,7 @@ mod worker;
 pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion};
 pub use limit::Limit;
 pub use mailbox::Message;
+pub use record::labels_of;
 pub use spec::{
     BackendSpec, ListenerSpec, PoolSpec, RouteSpec, WhenBackendDown, WorkerSpec, buffer_size,
 };

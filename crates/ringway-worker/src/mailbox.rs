@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use ringway_balance::{BackendIndex, Eligibility};
-use ringway_metrics::WorkerHistogramsSnapshot;
+use ringway_metrics::WorkerHistograms;
 
 /// One request.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub enum Message {
         /// Time for connections to end by themselves.
         window: Duration,
     },
-    /// Copy the histograms out for a scrape.
-    Snapshot(SyncSender<WorkerHistogramsSnapshot>),
+    /// Copy the histograms out for a scrape. What a scrape makes of the copy is not the worker's time.
+    Histograms(SyncSender<WorkerHistograms>),
     /// Show that the loop turns.
     Ping(SyncSender<()>),
 }

@@ -132,7 +132,8 @@ impl Worker {
             .decrement();
         if ended.why != Why::NoBackend {
             let closed = &self.blocks.routes[usize::from(held.route)].closed;
-            closed[side_label(ended.by)][reason_label(ended.why)].increment();
+            let (side, reason) = labels_of(ended);
+            closed[side][reason].increment();
         }
         let total = self.now.since(held.flow.born()).as_micros() as u64;
         self.histograms.stages[usize::from(held.route)][Stage::Total].record(total);
@@ -151,16 +152,14 @@ impl Worker {
     }
 }
 
-fn side_label(party: Party) -> ringway_metrics::Side {
-    match party {
+/// The labels under which an end is counted, and written to the access log.
+pub fn labels_of(ended: Ended) -> (ringway_metrics::Side, CloseReason) {
+    let side = match ended.by {
         Party::Client => ringway_metrics::Side::Client,
         Party::Backend => ringway_metrics::Side::Backend,
         Party::Ringway => ringway_metrics::Side::Ringway,
-    }
-}
-
-fn reason_label(why: Why) -> CloseReason {
-    match why {
+    };
+    let reason = match ended.why {
         Why::Fin => CloseReason::Fin,
         Why::Reset => CloseReason::Reset,
         Why::Idle | Why::FirstByte => CloseReason::Idle,
@@ -169,5 +168,6 @@ fn reason_label(why: Why) -> CloseReason {
         Why::ConnectFailed | Why::NoBackend => CloseReason::ConnectFailed,
         Why::Drain | Why::BackendDown => CloseReason::Drain,
         Why::Error => CloseReason::Error,
-    }
+    };
+    (side, reason)
 }

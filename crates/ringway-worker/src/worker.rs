@@ -274,7 +274,7 @@ impl Worker {
                 }
                 Message::Drain { window } => self.start_drain(window),
                 // Whoever asked may have stopped waiting: then nobody misses the answer.
-                Message::Snapshot(reply) => drop(reply.try_send(self.histograms.snapshot())),
+                Message::Histograms(reply) => drop(reply.try_send(self.histograms.clone())),
                 Message::Ping(reply) => drop(reply.try_send(())),
             }
         }

@@ -35,7 +35,7 @@ pub(crate) struct Worker {
     pub(crate) cpu: u32,
     /// Open now.
     pub(crate) connections: i64,
-    pub(crate) connections_total: Option<u64>,
+    pub(crate) connections_total: u64,
 }
 
 /// One listener.

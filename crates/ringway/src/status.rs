@@ -125,10 +125,7 @@ fn workers(snapshot: &Snapshot) -> Table {
             worker.index.to_string(),
             worker.cpu.to_string(),
             worker.connections.to_string(),
-            worker
-                .connections_total
-                .map(|total| total.to_string())
-                .unwrap_or_default(),
+            worker.connections_total.to_string(),
         ]);
     }
     table

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::failure::Failure;
 use crate::output::say;
-use crate::snapshot::{Backend, Snapshot};
+use crate::snapshot::{Backend, Snapshot, Worker};
 use crate::table::{Align, Table};
 
 /// The name of each backend, by its address as the status shows it.
@@ -89,17 +89,14 @@ pub(super) fn closing(names: &Names, last: &Snapshot) -> String {
     )
 }
 
-/// The connections of each worker: all it got, or those open where the instance tells no more.
 fn workers(snapshot: &Snapshot) -> String {
-    let workers: Vec<String> = snapshot
+    let got = |worker: &Worker| format!("{} {}", worker.index, worker.connections_total);
+    snapshot
         .workers
         .iter()
-        .map(|worker| match worker.connections_total {
-            Some(total) => format!("{} got {total}", worker.index),
-            None => format!("{} has {}", worker.index, worker.connections),
-        })
-        .collect();
-    workers.join(", ")
+        .map(got)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn backends(snapshot: &Snapshot) -> impl Iterator<Item = &Backend> {
@@ -137,10 +134,7 @@ fn table(names: &Names, now: &Snapshot) -> Vec<String> {
             worker.index.to_string(),
             worker.cpu.to_string(),
             worker.connections.to_string(),
-            worker
-                .connections_total
-                .map(|total| total.to_string())
-                .unwrap_or_default(),
+            worker.connections_total.to_string(),
         ]);
     }
     let mut lines = upper.lines();
@@ -196,7 +190,7 @@ mod tests {
         let first = display.next(&snapshot(5)).expect("something new");
         assert_eq!(
             first,
-            "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0 got 5"
+            "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0 5"
         );
         assert_eq!(display.next(&snapshot(5)), None);
         assert!(display.next(&snapshot(6)).is_some());
@@ -215,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_summary_counts_by_backend_and_worker() {
-        let wanted = "\nConnections: 7\n  by backend: A 7, B 0\n  by worker:  0 got 7";
+        let wanted = "\nConnections: 7\n  by backend: A 7, B 0\n  by worker:  0 7";
         assert_eq!(closing(&names(), &snapshot(7)), wanted);
     }
 }

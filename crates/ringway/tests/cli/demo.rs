@@ -58,6 +58,8 @@ fn it_shows_addresses_what_to_try_and_how_connections_spread() {
     assert_eq!(by_backend.len(), 3, "{}", ended.out);
     assert!(by_backend.iter().all(|count| *count > 0), "{}", ended.out);
     assert_eq!(by_backend.iter().sum::<u64>(), total[0], "{}", ended.out);
+    let by_worker = counts(line_of(&ended.out, "by worker:"));
+    assert_eq!(by_worker.iter().sum::<u64>(), total[0], "{}", ended.out);
     let visitors = line_of(&ended.out, "All ");
     assert!(
         visitors.contains(&format!("All {} visitors", total[0])),
