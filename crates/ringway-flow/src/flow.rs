@@ -364,9 +364,6 @@ impl Flow {
         self.last_moved = turn.now;
         self.deadline_changed = true;
         self.halves[from].die(turn);
-        if self.halves[side].end_doubted && self.halves[side].stage == Stage::Draining(End::Fin) {
-            self.halves[side].stage = Stage::Draining(End::Reset);
-        }
     }
 
     /// The first FIN names who ended the flow, unless a reset comes later.

@@ -16,7 +16,7 @@ use ringway_config::{
     AdminBind, Backend, BackendAddress, BindAddress, Config, HealthCheck, Listener, Log, LogLevel,
     Pool, Shutdown,
 };
-use ringway_control::{RunParams, Signals, limits, start};
+use ringway_control::{RunParams, Running, Signals, limits, start};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -61,40 +61,14 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         commit: COMMIT,
         signals: Signals::Ignore,
     })?;
-    let target = running
-        .listeners()
-        .first()
-        .and_then(|(_, address)| address.parse().ok());
-    let admin = running.admin().and_then(|address| address.parse().ok());
-    let (Some(target), Some(BackendAddress::Tcp(admin))) = (target, admin) else {
-        return Err(Failure::Runtime(
-            "the demo's own addresses are unknown".to_owned(),
-        ));
-    };
-    let scene = Scene {
-        target: reachable(target),
-        admin,
-        endpoint: Endpoint::new(BackendAddress::Tcp(admin)),
-        backends: addresses,
-        workers: running.workers(),
-    };
+    let scene = scene(&running, addresses)?;
     say(&scene.introduction())?;
 
-    let asked_to_end = asked_to_end()?;
-    let (traffic, duration) = (!args.no_traffic, args.duration);
-    let stopper = running.stopper();
+    let end = end(args.duration, asked_to_end()?);
+    let (traffic, stopper) = (!args.no_traffic, running.stopper());
     let shown = thread::spawn(move || {
         let shown = runtime.block_on(async {
             backends.serve();
-            let end = async {
-                match duration {
-                    Some(duration) => tokio::select! {
-                        _ = asked_to_end => {}
-                        () = tokio::time::sleep(duration) => {}
-                    },
-                    None => drop(asked_to_end.await),
-                }
-            };
             scene.play(traffic, end).await
         });
         stopper.drain();
@@ -106,6 +80,37 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     shown
         .join()
         .map_err(|_| Failure::Runtime("the demo's display failed".to_owned()))?
+}
+
+fn scene(running: &Running, backends: Vec<SocketAddr>) -> Result<Scene, Failure> {
+    let listeners = running.listeners();
+    let target = listeners
+        .first()
+        .and_then(|(_, address)| address.parse().ok());
+    let admin = running.admin().and_then(|address| address.parse().ok());
+    match (target, admin) {
+        (Some(target), Some(admin)) => Ok(Scene {
+            target: reachable(target),
+            admin,
+            endpoint: Endpoint::new(BackendAddress::Tcp(admin)),
+            backends,
+            workers: running.workers(),
+        }),
+        _ => Err(Failure::Runtime(
+            "the demo's own addresses are unknown".to_owned(),
+        )),
+    }
+}
+
+/// Completes when the demo was asked to end, or after `duration` if there is one.
+async fn end(duration: Option<Duration>, asked: oneshot::Receiver<()>) {
+    let after = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! { _ = asked => {}, () = after => {} }
 }
 
 fn runtime() -> Result<Runtime, Failure> {

@@ -378,3 +378,35 @@ fn the_literal_form_splices_in_the_ring() {
         ]
     );
 }
+
+#[test]
+fn an_end_that_is_received_is_doubted_too_while_the_ring_splices_to_the_same_socket() {
+    let mut rig = Rig::new(RelayMode::UringSplice, OFF);
+    rig.on(Input::Accepted);
+    rig.on(CONNECTED);
+    rig.on(pipe(Back));
+    rig.on(cancelled(Front));
+    // The client's direction finds no pipe and goes on as copy.
+    rig.plays(&[
+        (no_pipe(Front), &[receive(Front, BUDGET)]),
+        (
+            spliced_in(Back, 100),
+            &[
+                MarkFirstByte,
+                Output::RingSpliceOut {
+                    from: Back,
+                    len: 100,
+                },
+            ],
+        ),
+        (fin(Front), &[]),
+        (
+            splice_failed_out(Back, Fault::Reset),
+            &[give_pipe(Back, Residue::Bytes), check_unsent(Back)],
+        ),
+        (
+            unsent(Back, 0),
+            &over(Fin, Reset, Party::Client, Why::Reset),
+        ),
+    ]);
+}

@@ -90,7 +90,7 @@ pub(super) fn closing(names: &Names, last: &Snapshot) -> String {
 }
 
 fn workers(snapshot: &Snapshot) -> String {
-    let got = |worker: &Worker| format!("{} {}", worker.index, worker.connections_total);
+    let got = |worker: &Worker| format!("{}: {}", worker.index, worker.connections_total);
     snapshot
         .workers
         .iter()
@@ -190,7 +190,7 @@ mod tests {
         let first = display.next(&snapshot(5)).expect("something new");
         assert_eq!(
             first,
-            "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0 5"
+            "backends: A up 5 (0 active), B down 0 (0 active) | workers: 0: 5"
         );
         assert_eq!(display.next(&snapshot(5)), None);
         assert!(display.next(&snapshot(6)).is_some());
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_summary_counts_by_backend_and_worker() {
-        let wanted = "\nConnections: 7\n  by backend: A 7, B 0\n  by worker:  0 7";
+        let wanted = "\nConnections: 7\n  by backend: A 7, B 0\n  by worker:  0: 7";
         assert_eq!(closing(&names(), &snapshot(7)), wanted);
     }
 }

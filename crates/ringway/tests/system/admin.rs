@@ -26,14 +26,20 @@ impl Admin {
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\r\n"
+        )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let broken = || io::Error::other(format!("not HTTP: {text:?}"));
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(broken)?;
-        Ok(Answer { status, body: body.to_owned() })
+        Ok(Answer {
+            status,
+            body: body.to_owned(),
+        })
     }
 
     pub(crate) fn status(&self) -> Value {
@@ -66,9 +72,13 @@ impl Metrics {
         let series: Vec<(&str, &str)> = series.collect();
         assert!(!series.is_empty(), "no {family} in:\n{}", self.0);
         let has = |names: &str| {
-            labels.iter().all(|(name, value)| names.contains(&format!("{name}=\"{value}\"")))
+            labels
+                .iter()
+                .all(|(name, value)| names.contains(&format!("{name}=\"{value}\"")))
         };
         let values = series.into_iter().filter(|(names, _)| has(names));
-        values.map(|(_, value)| value.parse::<f64>().unwrap() as i64).collect()
+        values
+            .map(|(_, value)| value.parse::<f64>().unwrap() as i64)
+            .collect()
     }
 }

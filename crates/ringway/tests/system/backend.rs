@@ -35,15 +35,13 @@ impl Backend {
 
     /// The next connection, which must come.
     pub(crate) fn accept(&self) -> TcpStream {
-        assert!(is_readable(&self.0, PATIENCE.as_millis() as i64), "nobody connects to the backend");
+        assert!(
+            is_readable(&self.0, PATIENCE.as_millis() as i64),
+            "nobody connects to the backend"
+        );
         let (stream, _) = self.0.accept().unwrap();
         stream.set_nonblocking(false).unwrap();
         patient(stream)
-    }
-
-    /// Whether nobody is waiting to be accepted.
-    pub(crate) fn is_alone(&self) -> bool {
-        !is_readable(&self.0, 0)
     }
 
     /// A client's connection through the instance and this backend's end of it.
@@ -80,7 +78,12 @@ impl BlackHole {
             let filler = socket();
             match filler.connect_timeout(&address, std::time::Duration::from_millis(200)) {
                 Ok(()) => queued.push(filler),
-                Err(_) => return BlackHole { listener, _queued: queued },
+                Err(_) => {
+                    return BlackHole {
+                        listener,
+                        _queued: queued,
+                    };
+                }
             }
             assert!(queued.len() < 16, "the queue does not fill");
         }
@@ -172,7 +175,9 @@ impl Server {
 
     /// As `kill -9` does: the listener is gone and every connection is reset.
     pub(crate) fn kill(&mut self) {
-        let Some(running) = self.running.take() else { return };
+        let Some(running) = self.running.take() else {
+            return;
+        };
         running.stop.store(true, Ordering::Relaxed);
         running.thread.join().unwrap();
         for (_, stream) in running.open.lock().unwrap().drain() {
@@ -196,14 +201,19 @@ fn serve(stream: TcpStream, handler: &Handler, state: &Arc<State>, open: &Arc<Op
     let number = state.served.fetch_add(1, Ordering::Relaxed);
     let count = state.open.fetch_add(1, Ordering::Relaxed) + 1;
     state.peak.fetch_max(count, Ordering::Relaxed);
-    open.lock().unwrap().insert(number, stream.try_clone().unwrap());
+    open.lock()
+        .unwrap()
+        .insert(number, stream.try_clone().unwrap());
     let run = move || {
         handler(stream);
         // Counted before it is closed: whoever sees it closed may connect again at once.
         state.open.fetch_sub(1, Ordering::Relaxed);
         open.lock().unwrap().remove(&number);
     };
-    std::thread::Builder::new().stack_size(256 * 1024).spawn(run).unwrap();
+    std::thread::Builder::new()
+        .stack_size(256 * 1024)
+        .spawn(run)
+        .unwrap();
 }
 
 fn echo(name: u8, mut stream: TcpStream) {
@@ -220,6 +230,9 @@ fn echo(name: u8, mut stream: TcpStream) {
 }
 
 fn is_readable(fd: &impl AsFd, millis: i64) -> bool {
-    let timeout = Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 };
+    let timeout = Timespec {
+        tv_sec: millis / 1000,
+        tv_nsec: millis % 1000 * 1_000_000,
+    };
     poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
 }

@@ -51,14 +51,19 @@ fn weights_are_exact_over_a_cycle() {
         let cycle = sequence(ringway.address(), 6);
         let counts = ['a', 'b', 'c'].map(|name| count(&cycle, name));
         assert_eq!(counts, [1, 2, 3], "{cycle}");
-        assert!(!cycle.contains("ccc"), "{cycle}: the heavy one comes in a row");
+        assert!(
+            !cycle.contains("ccc"),
+            "{cycle}: the heavy one comes in a row"
+        );
     }
 }
 
 #[test]
 fn round_robin_of_many_workers_is_even() {
     let servers = [Server::echo(b'a'), Server::echo(b'b')];
-    let ringway = Setup::to(servers.each_ref().map(Server::address)).workers(4).start();
+    let ringway = Setup::to(servers.each_ref().map(Server::address))
+        .workers(4)
+        .start();
     let seen = sequence(ringway.address(), 200);
     // Each worker is off by half a cycle at most.
     assert!(count(&seen, 'a').abs_diff(100) <= 2, "{seen}");

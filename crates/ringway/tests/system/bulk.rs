@@ -17,7 +17,10 @@ fn bulk_bytes() -> u64 {
 /// As many connections as `keys`, all at once, with `bytes` in each direction of each.
 fn both_ways(relay: Relay, workers: u16, keys: u64, bytes: u64) {
     let backend = Backend::new();
-    let ringway = Setup::to([backend.address()]).relay(relay).workers(workers).start();
+    let ringway = Setup::to([backend.address()])
+        .relay(relay)
+        .workers(workers)
+        .start();
     let pairs: Vec<_> = (0..keys).map(|_| backend.pair(&ringway)).collect();
     thread::scope(|scope| {
         for (key, (client, accepted)) in (0..).zip(&pairs) {
@@ -33,7 +36,11 @@ fn both_ways(relay: Relay, workers: u16, keys: u64, bytes: u64) {
         }
     });
     ringway.until_bytes(keys * bytes, keys * bytes);
-    let by = |engine| ringway.metrics().sum("relayed_bytes_total", &[("engine", engine)]) as u64;
+    let by = |engine| {
+        ringway
+            .metrics()
+            .sum("relayed_bytes_total", &[("engine", engine)]) as u64
+    };
     let total = 2 * keys * bytes;
     match relay {
         Relay::Copy => assert_eq!(by("copy"), total),

@@ -54,13 +54,21 @@ fn half_close(shape: (Relay, u16), first: First, before: u64, after: u64) {
             keyed::send(&closing, 1, before);
             fin(&closing);
         });
-        assert_eq!(keyed::receive(&open, 1), (before, End::Fin), "{shape:?} {first:?}");
+        assert_eq!(
+            keyed::receive(&open, 1),
+            (before, End::Fin),
+            "{shape:?} {first:?}"
+        );
         // The other direction goes on for as long as its sender likes.
         scope.spawn(|| {
             keyed::send(&open, 2, after);
             fin(&open);
         });
-        assert_eq!(keyed::receive(&closing, 2), (after, End::Fin), "{shape:?} {first:?}");
+        assert_eq!(
+            keyed::receive(&closing, 2),
+            (after, End::Fin),
+            "{shape:?} {first:?}"
+        );
     });
     let (up, down) = first.bytes(before, after);
     ringway.until_bytes(up, down);
@@ -87,7 +95,11 @@ fn bytes_and_fin_sent_before_the_backend_accepts_arrive() {
         client.write_all(b"impatient").unwrap();
         fin(&client);
         let accepted = backend.accept();
-        assert_eq!(drain(&accepted), (b"impatient".to_vec(), End::Fin), "{mode:?}");
+        assert_eq!(
+            drain(&accepted),
+            (b"impatient".to_vec(), End::Fin),
+            "{mode:?}"
+        );
         drop(accepted);
         assert_eq!(drain(&client), (Vec::new(), End::Fin), "{mode:?}");
     }
@@ -150,7 +162,11 @@ fn the_one_who_half_closed_is_told_of_a_reset() {
             other.write_all(b"partial").unwrap();
             assert_eq!(&read_exactly::<7>(&closed), b"partial");
             reset(other);
-            assert_eq!(drain(&closed), (Vec::new(), End::Reset), "{mode:?} {first:?}");
+            assert_eq!(
+                drain(&closed),
+                (Vec::new(), End::Reset),
+                "{mode:?} {first:?}"
+            );
         }
     }
 }
@@ -190,7 +206,10 @@ fn a_fin_waits_behind_bytes_that_nobody_reads_yet() {
 fn a_fin_waits_behind_bytes_for_a_late_backend() {
     for mode in MODES {
         let backend = Backend::new();
-        let ringway = Setup::to([backend.address()]).relay(mode).workers(2).start();
+        let ringway = Setup::to([backend.address()])
+            .relay(mode)
+            .workers(2)
+            .start();
         let (client, accepted) = backend.pair(&ringway);
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -198,7 +217,11 @@ fn a_fin_waits_behind_bytes_for_a_late_backend() {
                 drop(client);
             });
             ringway.until_blocked("client");
-            assert_eq!(keyed::receive(&accepted, 6), (PENDING[0], End::Fin), "{mode:?}");
+            assert_eq!(
+                keyed::receive(&accepted, 6),
+                (PENDING[0], End::Fin),
+                "{mode:?}"
+            );
         });
         drop(accepted);
         ringway.until_bytes(PENDING[0], 0);
@@ -209,9 +232,16 @@ fn a_fin_waits_behind_bytes_for_a_late_backend() {
 #[test]
 fn both_sides_close_at_once() {
     const ROUNDS: usize = 1000;
-    for (relay, workers) in [(Relay::Auto, 2), (Relay::Splice, 1), (Relay::UringSplice, 1)] {
+    for (relay, workers) in [
+        (Relay::Auto, 2),
+        (Relay::Splice, 1),
+        (Relay::UringSplice, 1),
+    ] {
         let backend = Backend::new();
-        let ringway = Setup::to([backend.address()]).relay(relay).workers(workers).start();
+        let ringway = Setup::to([backend.address()])
+            .relay(relay)
+            .workers(workers)
+            .start();
         let together = Barrier::new(2);
         let end = |round: usize, mut stream: TcpStream| {
             if round % 5 == 0 {
@@ -244,6 +274,9 @@ fn both_sides_close_at_once() {
             drop(hand);
         });
         ringway.until_balanced(0);
-        assert_eq!(ringway.metrics().sum("listener_connections_total", &[]), ROUNDS as i64);
+        assert_eq!(
+            ringway.metrics().sum("listener_connections_total", &[]),
+            ROUNDS as i64
+        );
     }
 }

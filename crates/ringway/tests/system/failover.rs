@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use crate::backend::{Backend, BlackHole, Server, closed_address};
-use crate::peers::{End, connect, drain, fin, read_exactly, reset, until};
+use crate::peers::{End, connect, drain, fin, reset, until};
 use crate::setup::Setup;
 
 fn ask(address: SocketAddr) -> (TcpStream, Vec<u8>, End) {
@@ -26,8 +26,13 @@ fn a_refusing_backend_costs_an_attempt_and_no_byte() {
         assert_eq!((answer, end), (b"aonce".to_vec(), End::Fin));
     }
     assert_eq!(server.served(), 10);
-    let failures = ringway.metrics().sum("backend_connect_failures_total", &[("error", "refused")]);
-    assert_eq!(failures, ringway.metrics().sum("backend_retries_total", &[]));
+    let failures = ringway
+        .metrics()
+        .sum("backend_connect_failures_total", &[("error", "refused")]);
+    assert_eq!(
+        failures,
+        ringway.metrics().sum("backend_retries_total", &[])
+    );
     assert!(failures >= 5, "{failures}");
     ringway.until_bytes(40, 50);
 }
@@ -42,21 +47,37 @@ fn a_black_hole_costs_its_timeout_and_then_another_is_tried() {
         let (_, answer, end) = ask(ringway.address());
         assert_eq!((answer, end), (b"aonce".to_vec(), End::Fin));
     }
-    let failures = ringway.metrics().sum("backend_connect_failures_total", &[("error", "timeout")]);
+    let failures = ringway
+        .metrics()
+        .sum("backend_connect_failures_total", &[("error", "timeout")]);
     assert!(failures >= 3, "{failures}");
-    assert_eq!(ringway.metrics().sum("backend_connect_failures_total", &[]), failures);
+    assert_eq!(
+        ringway.metrics().sum("backend_connect_failures_total", &[]),
+        failures
+    );
 }
 
 #[test]
 fn attempts_never_exceed_their_number_and_each_is_on_another_backend() {
-    let addresses = [closed_address(), closed_address(), closed_address(), closed_address()];
+    let addresses = [
+        closed_address(),
+        closed_address(),
+        closed_address(),
+        closed_address(),
+    ];
     for (attempts, tried) in [(1, 1), (2, 2), (4, 4), (9, 4)] {
         let setup = Setup::to(addresses).pool(&format!("connect: {{attempts: {attempts}}}"));
         let ringway = setup.start();
         let (_, answer, end) = ask(ringway.address());
-        assert_eq!((answer, end), (Vec::new(), End::Reset), "{attempts} attempts");
+        assert_eq!(
+            (answer, end),
+            (Vec::new(), End::Reset),
+            "{attempts} attempts"
+        );
         ringway.until_closed("backend", "connect_failed", 1);
-        let failures = ringway.metrics().each("backend_connect_failures_total", &[("error", "refused")]);
+        let failures = ringway
+            .metrics()
+            .each("backend_connect_failures_total", &[("error", "refused")]);
         assert_eq!(failures.iter().sum::<i64>(), tried, "{attempts} attempts");
         assert!(failures.iter().all(|of_one| *of_one <= 1), "{failures:?}");
     }
@@ -71,13 +92,21 @@ fn a_backend_that_resets_has_its_reset_passed_on_and_is_not_tried_again() {
         assert_eq!(drain(&client), (Vec::new(), End::Reset));
     }
     ringway.until_closed("backend", "reset", 20);
-    assert_eq!((server.served(), ringway.metrics().sum("backend_retries_total", &[])), (20, 0));
+    assert_eq!(
+        (
+            server.served(),
+            ringway.metrics().sum("backend_retries_total", &[])
+        ),
+        (20, 0)
+    );
 }
 
 #[test]
 fn a_backend_that_says_nothing_keeps_its_client_until_the_idle_timeout() {
     let backend = Backend::new();
-    let ringway = Setup::to([backend.address()]).listener("timeouts: {idle: 300ms}").start();
+    let ringway = Setup::to([backend.address()])
+        .listener("timeouts: {idle: 300ms}")
+        .start();
     let (mut client, accepted) = backend.pair(&ringway);
     client.write_all(b"anybody there?").unwrap();
     assert_eq!(drain(&client), (Vec::new(), End::Fin));
@@ -104,7 +133,9 @@ fn a_killed_backend_costs_no_new_connection_while_another_lives() {
                     let _ = client.shutdown(std::net::Shutdown::Write);
                     let (answer, end) = drain(&client);
                     match end {
-                        End::Fin => assert!(sent.is_ok() && answer.ends_with(b"once"), "{answer:?}"),
+                        End::Fin => {
+                            assert!(sent.is_ok() && answer.ends_with(b"once"), "{answer:?}")
+                        }
                         End::Reset => drop(cut.fetch_add(1, Ordering::Relaxed)),
                     }
                     asked.fetch_add(1, Ordering::Relaxed);
@@ -114,14 +145,25 @@ fn a_killed_backend_costs_no_new_connection_while_another_lives() {
         for round in 0..10 {
             let asked_before = asked.load(Ordering::Relaxed);
             servers[round % 2].kill();
-            until("load goes on", || asked.load(Ordering::Relaxed) > asked_before + 100);
+            until("load goes on", || {
+                asked.load(Ordering::Relaxed) > asked_before + 100
+            });
             servers[round % 2].start();
         }
         is_over.store(true, Ordering::Relaxed);
     });
     ringway.until_connections(0);
     let (cut, lost) = (cut.into_inner() as i64, ringway.closed("backend", "reset"));
-    assert!(cut <= lost, "{cut} clients were cut, {lost} by a backend that died");
-    assert_eq!((ringway.closed("backend", "connect_failed"), ringway.refused("no_backend")), (0, 0));
+    assert!(
+        cut <= lost,
+        "{cut} clients were cut, {lost} by a backend that died"
+    );
+    assert_eq!(
+        (
+            ringway.closed("backend", "connect_failed"),
+            ringway.refused("no_backend")
+        ),
+        (0, 0)
+    );
     assert!(ringway.metrics().sum("backend_retries_total", &[]) > 0);
 }

@@ -26,9 +26,13 @@ fn told(ringway: &Ringway, backend: &str, to: &str) -> usize {
 #[test]
 fn a_verdict_reaches_every_worker_and_is_told_once() {
     let (mut sick, well) = (Server::echo(b's'), Server::echo(b'w'));
-    let setup = Setup::to([sick.address(), well.address()]).workers(4).health_checks();
+    let setup = Setup::to([sick.address(), well.address()])
+        .workers(4)
+        .health_checks();
     let ringway = setup.start();
-    until("both are up", || [0, 1].iter().all(|at| ringway.backend_state(*at) == "up"));
+    until("both are up", || {
+        [0, 1].iter().all(|at| ringway.backend_state(*at) == "up")
+    });
     sick.kill();
     until("it is down", || ringway.backend_state(0) == "down");
     let retries = |ringway: &Ringway| ringway.metrics().sum("backend_retries_total", &[]);
@@ -51,19 +55,36 @@ fn a_verdict_reaches_every_worker_and_is_told_once() {
 #[test]
 fn the_status_says_what_is_known_of_a_backend() {
     let server = Server::echo(b'a');
-    let ringway = Setup::to([server.address(), closed_address()]).health_checks().start();
+    let ringway = Setup::to([server.address(), closed_address()])
+        .health_checks()
+        .start();
     until("both are judged", || {
         (ringway.backend_state(0), ringway.backend_state(1)) == ("up".into(), "down".into())
     });
     let status = ringway.status();
     let [up, down] = [0, 1].map(|at| status["pools"][0]["backends"][at].clone());
-    assert_eq!((&up["last_failure"], &down["last_failure"]), (&serde_json::Value::Null, &"refused".into()));
+    assert_eq!(
+        (&up["last_failure"], &down["last_failure"]),
+        (&serde_json::Value::Null, &"refused".into())
+    );
     for backend in [&up, &down] {
-        assert!(backend["last_check_seconds"].as_f64().unwrap() < 60.0, "{backend}");
-        assert!(backend["since_seconds"].as_f64().unwrap() < 60.0, "{backend}");
+        assert!(
+            backend["last_check_seconds"].as_f64().unwrap() < 60.0,
+            "{backend}"
+        );
+        assert!(
+            backend["since_seconds"].as_f64().unwrap() < 60.0,
+            "{backend}"
+        );
     }
-    let checks = |result| ringway.metrics().each("health_checks_total", &[("result", result)]);
-    until("checks go on", || checks("pass")[0] > 10 && checks("fail")[1] > 10);
+    let checks = |result| {
+        ringway
+            .metrics()
+            .each("health_checks_total", &[("result", result)])
+    };
+    until("checks go on", || {
+        checks("pass")[0] > 10 && checks("fail")[1] > 10
+    });
     assert_eq!((checks("fail")[0], checks("pass")[1]), (0, 0));
     assert_eq!(told(&ringway, &server.address().to_string(), "up"), 1);
 }
@@ -72,13 +93,21 @@ fn the_status_says_what_is_known_of_a_backend() {
 #[test]
 fn many_workers_do_not_multiply_the_checks() {
     let server = Server::echo(b'a');
-    let ringway = Setup::to([server.address()]).workers(4).health_checks().start();
-    until("checks go on", || ringway.metrics().sum("health_checks_total", &[]) >= 10);
+    let ringway = Setup::to([server.address()])
+        .workers(4)
+        .health_checks()
+        .start();
+    until("checks go on", || {
+        ringway.metrics().sum("health_checks_total", &[]) >= 10
+    });
     let counted = ringway.metrics().sum("health_checks_total", &[]);
     // What was accepted and not yet counted is one check at most, were there one prober.
     let accepted = server.served() as i64;
     let counted_after = ringway.metrics().sum("health_checks_total", &[]) + 1;
-    assert!((counted..=counted_after).contains(&accepted), "{accepted} checks, {counted} counted");
+    assert!(
+        (counted..=counted_after).contains(&accepted),
+        "{accepted} checks, {counted} counted"
+    );
 }
 
 /// The backend keeps its connections but does not listen any more.

@@ -37,19 +37,28 @@ struct Held {
 impl Ringway {
     pub(crate) fn start(setup: Setup) -> Ringway {
         let mut process = setup.launch();
-        let admin = Admin { path: process.dir().join("admin.sock") };
+        let admin = Admin {
+            path: process.dir().join("admin.sock"),
+        };
         until("it is ready", || {
             assert!(process.is_running(), "it ended instead of getting ready");
-            admin.get("/readyz").is_ok_and(|answer| answer.status == 200)
+            admin
+                .get("/readyz")
+                .is_ok_and(|answer| answer.status == 200)
         });
         let status = admin.status();
         let addresses = status["listeners"][0]["addresses"].as_array().unwrap();
-        let addresses = addresses.iter().map(|address| address.as_str().unwrap().to_owned());
+        let addresses = addresses
+            .iter()
+            .map(|address| address.as_str().unwrap().to_owned());
         let mut ringway = Ringway {
             addresses: addresses.collect(),
             workers: status["workers"].as_array().unwrap().len(),
             relay: setup.relay_mode(),
-            held: Held { descriptors: 0, threads: Vec::new() },
+            held: Held {
+                descriptors: 0,
+                threads: Vec::new(),
+            },
             process,
             admin,
         };
@@ -87,7 +96,10 @@ impl Ringway {
 
     /// The state of a backend of the pool, by its place.
     pub(crate) fn backend_state(&self, at: usize) -> String {
-        self.status()["pools"][0]["backends"][at]["state"].as_str().unwrap().to_owned()
+        self.status()["pools"][0]["backends"][at]["state"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub(crate) fn connections(&self) -> u64 {
@@ -111,12 +123,14 @@ impl Ringway {
     }
 
     pub(crate) fn refused(&self, reason: &str) -> i64 {
-        self.metrics().sum("listener_refused_total", &[("reason", reason)])
+        self.metrics()
+            .sum("listener_refused_total", &[("reason", reason)])
     }
 
     /// Bytes received from a side.
     pub(crate) fn received(&self, side: &str) -> i64 {
-        self.metrics().sum("received_bytes_total", &[("side", side)])
+        self.metrics()
+            .sum("received_bytes_total", &[("side", side)])
     }
 
     /// Waits until the counters say what the peers sent each other, to the byte.
@@ -150,15 +164,25 @@ impl Ringway {
         self.until_connections(0);
         self.until_balanced(0);
         let metrics = self.metrics();
-        for gauge in ["worker_connections", "listener_connections", "backend_connections"] {
+        for gauge in [
+            "worker_connections",
+            "listener_connections",
+            "backend_connections",
+        ] {
             assert_eq!(metrics.sum(gauge, &[]), 0, "{gauge}");
         }
         assert_eq!(metrics.sum("worker_pipes", &[("state", "in_use")]), 0);
         assert_eq!(metrics.sum("worker_stale_completions_total", &[]), 0);
         let bytes = |family: &str, side| metrics.sum(family, &[("side", side)]);
         for (from, to) in [("client", "backend"), ("backend", "client")] {
-            let (received, sent) = (bytes("received_bytes_total", from), bytes("sent_bytes_total", to));
-            assert!(sent <= received, "{sent} bytes sent to the {to}, {received} received");
+            let (received, sent) = (
+                bytes("received_bytes_total", from),
+                bytes("sent_bytes_total", to),
+            );
+            assert!(
+                sent <= received,
+                "{sent} bytes sent to the {to}, {received} received"
+            );
         }
         let sent = metrics.sum("sent_bytes_total", &[]);
         assert_eq!(metrics.sum("relayed_bytes_total", &[]), sent);
@@ -171,7 +195,10 @@ impl Ringway {
             let metrics = self.metrics();
             let sum = |family| metrics.sum(family, &[]);
             let over = sum("connections_closed_total") + sum("listener_refused_total");
-            (sum("listener_connections_total") - over, sum("listener_connections"))
+            (
+                sum("listener_connections_total") - over,
+                sum("listener_connections"),
+            )
         };
         until_is("accepted less ended, and open", (active, active), books);
     }
@@ -187,7 +214,10 @@ impl Ringway {
         let pipes = self.metrics().sum("worker_pipes", &[]) as usize;
         Held {
             descriptors: self.process.descriptors().saturating_sub(2 * pipes),
-            threads: threads.into_iter().filter(|name| !is_spliced(name)).collect(),
+            threads: threads
+                .into_iter()
+                .filter(|name| !is_spliced(name))
+                .collect(),
         }
     }
 
@@ -206,7 +236,10 @@ impl Ringway {
     /// Messages of the log, one JSON object each.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
         let lines = self.process.log();
-        lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        lines
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// The lines of a file it writes, once there are that many.
@@ -216,8 +249,10 @@ impl Ringway {
         until_within(PATIENCE, &format!("{count} lines in {file}"), || {
             read().matches('\n').count() >= count
         });
-        let lines: Vec<Value> =
-            read().lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let lines: Vec<Value> = read()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
         assert_eq!(lines.len(), count, "{lines:?}");
         lines
     }

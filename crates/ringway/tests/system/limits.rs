@@ -25,10 +25,17 @@ fn try_in(address: SocketAddr) -> Outcome {
 
 /// Many clients at once: those that got in, and how the others were turned away.
 fn race(address: SocketAddr, lanes: usize, per_lane: usize) -> (Vec<TcpStream>, Vec<End>) {
-    let lane = || (0..per_lane).map(|_| try_in(address)).collect::<Vec<Outcome>>();
+    let lane = || {
+        (0..per_lane)
+            .map(|_| try_in(address))
+            .collect::<Vec<Outcome>>()
+    };
     let outcomes = thread::scope(|scope| {
         let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect::<Vec<_>>()
+        lanes
+            .into_iter()
+            .flat_map(|lane| lane.join().unwrap())
+            .collect::<Vec<_>>()
     });
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for outcome in outcomes {
@@ -77,7 +84,9 @@ fn connections_to_a_backend_are_limited_exactly() {
     for (over, end) in [("reset", End::Reset), ("close", End::Fin)] {
         let server = Server::echo(b'a');
         let none: [SocketAddr; 0] = [];
-        let setup = Setup::to(none).backend(server.address(), "max_connections: 40").workers(4);
+        let setup = Setup::to(none)
+            .backend(server.address(), "max_connections: 40")
+            .workers(4);
         let ringway = setup.listener(&format!("limits: {{over: {over}}}")).start();
         let (inside, outside) = race(ringway.address(), 8, 200);
         assert_eq!((inside.len(), outside.len()), (40, 1560));
@@ -88,7 +97,11 @@ fn connections_to_a_backend_are_limited_exactly() {
         ringway.until_connections(0);
         churn(ringway.address(), 8, 100);
         ringway.until_connections(0);
-        assert_eq!(race(ringway.address(), 8, 20).0.len(), 40, "places are lost");
+        assert_eq!(
+            race(ringway.address(), 8, 20).0.len(),
+            40,
+            "places are lost"
+        );
     }
 }
 
@@ -123,7 +136,9 @@ fn a_place_is_free_as_soon_as_its_connection_is_over() {
 fn the_process_is_limited_by_its_descriptors() {
     use crate::process::Launch;
     let server = Server::echo(b'a');
-    let ringway = Setup::to([server.address()]).launch_as(Launch::Descriptors(400)).start();
+    let ringway = Setup::to([server.address()])
+        .launch_as(Launch::Descriptors(400))
+        .start();
     let most = ringway.status()["connections_max"].as_u64().unwrap() as usize;
     assert!((20..180).contains(&most), "{most}");
     let (mut inside, outside) = race(ringway.address(), 4, most / 2);
@@ -138,5 +153,8 @@ fn the_process_is_limited_by_its_descriptors() {
     ringway.until_connections(most as u64 - 1);
     assert!(matches!(try_in(ringway.address()), Outcome::In(_)));
     let accept_errors = ringway.metrics().sum("listener_accept_errors_total", &[]);
-    assert_eq!(accept_errors, 0, "the arithmetic leaves room for every descriptor");
+    assert_eq!(
+        accept_errors, 0,
+        "the arithmetic leaves room for every descriptor"
+    );
 }

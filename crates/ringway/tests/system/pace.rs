@@ -28,13 +28,20 @@ fn a_reader_that_stops_and_goes_loses_nothing() {
             let mut buffer = vec![0; 500_000];
             for _ in 0..5 {
                 let blocked = ringway.until_blocked("backend") as u64;
-                assert!(blocked < BYTES && !sender.is_finished(), "{shape:?}: nothing held it back");
+                assert!(
+                    blocked < BYTES && !sender.is_finished(),
+                    "{shape:?}: nothing held it back"
+                );
                 client.read_exact(&mut buffer).unwrap();
                 stream.expect(&buffer);
             }
             let (rest, end) = drain(&client);
             stream.expect(&rest);
-            assert_eq!((rest.len() as u64, end), (BYTES - 5 * 500_000, End::Fin), "{shape:?}");
+            assert_eq!(
+                (rest.len() as u64, end),
+                (BYTES - 5 * 500_000, End::Fin),
+                "{shape:?}"
+            );
         });
         drop(client);
         ringway.until_bytes(0, BYTES);
@@ -56,12 +63,17 @@ fn blocked_connections_hold_bounded_memory() {
             .map(|_| (connect_narrow(ringway.address()), backend.accept()))
             .collect();
         for _ in 0..5 {
-            pairs.iter().for_each(|(_, accepted)| send_all_that_fits(accepted));
+            pairs
+                .iter()
+                .for_each(|(_, accepted)| send_all_that_fits(accepted));
             ringway.until_blocked("backend");
         }
         // 64 KiB each, and what the process itself touches for the first time.
         let grown = ringway.process.resident_bytes().saturating_sub(before);
-        assert!(grown < (BLOCKED as u64 * 64 + 8192) * 1024, "{mode:?}: {grown} bytes");
+        assert!(
+            grown < (BLOCKED as u64 * 64 + 8192) * 1024,
+            "{mode:?}: {grown} bytes"
+        );
         let load = ringway.process.load_over(Duration::from_millis(300));
         assert!(load < 0.5, "{mode:?}: waiting takes {load} of a CPU");
     }
@@ -126,11 +138,17 @@ fn a_server_that_speaks_first_is_heard_by_a_silent_client() {
 fn silent_clients_cost_nothing_and_stay() {
     for mode in [Relay::Auto, Relay::Splice] {
         let backend = Backend::new();
-        let ringway = Setup::to([backend.address()]).relay(mode).workers(2).start();
+        let ringway = Setup::to([backend.address()])
+            .relay(mode)
+            .workers(2)
+            .start();
         let mut pairs: Vec<_> = (0..400).map(|_| backend.pair(&ringway)).collect();
         until("all are there", || ringway.connections() == 400);
         let load = ringway.process.load_over(Duration::from_millis(500));
-        assert!(load < 0.3, "{mode:?}: 400 silent connections take {load} of a CPU");
+        assert!(
+            load < 0.3,
+            "{mode:?}: 400 silent connections take {load} of a CPU"
+        );
         for (client, accepted) in &mut pairs {
             client.write_all(b"?").unwrap();
             assert_eq!(&read_exactly::<1>(&*accepted), b"?");
@@ -157,7 +175,11 @@ fn an_urgent_byte_neither_stalls_nor_spoils_the_stream() {
             }
             // Not at the end of the stream, where it would be in the way of the FIN alone.
             fin(&client);
-            assert_eq!(received.join().unwrap(), (8 * PART as u64, End::Fin), "{mode:?}");
+            assert_eq!(
+                received.join().unwrap(),
+                (8 * PART as u64, End::Fin),
+                "{mode:?}"
+            );
         });
         drop(accepted);
         drain(&client);

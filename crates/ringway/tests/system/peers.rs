@@ -34,7 +34,10 @@ pub(crate) fn until_is<T: PartialEq + Debug>(what: &str, expected: T, mut read: 
         if last == expected {
             return;
         }
-        assert!(Instant::now() < deadline, "{what}: {last:?}, not {expected:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what}: {last:?}, not {expected:?}"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -75,7 +78,9 @@ pub(crate) fn fin_unix(stream: &UnixStream) {
 
 /// Closes by a reset.
 pub(crate) fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
 }
 
 /// Everything until the end, and which end.

@@ -93,12 +93,21 @@ impl Process {
     pub(crate) fn run(place: Workplace, launch: Launch, config: &Path) -> Process {
         let log = place.path().join("log");
         let mut command = command(launch, place.path());
-        command.args(["run", "-c"]).arg(config).current_dir(place.path());
-        command.stdin(Stdio::null()).stderr(File::create(&log).unwrap());
+        command
+            .args(["run", "-c"])
+            .arg(config)
+            .current_dir(place.path());
+        command
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap());
         command.stdout(File::create(place.path().join("stdout")).unwrap());
         let child = command.spawn().unwrap();
         let output = Output { log };
-        Process { child, output, place }
+        Process {
+            child,
+            output,
+            place,
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -133,7 +142,10 @@ impl Process {
     pub(crate) fn end_within(&mut self, patience: Duration) -> Ended {
         until_within(patience, "the process has ended", || !self.is_running());
         let code = self.child.wait().unwrap().code();
-        Ended { code, log: self.log() }
+        Ended {
+            code,
+            log: self.log(),
+        }
     }
 
     /// Open descriptors.
@@ -158,8 +170,16 @@ impl Process {
     pub(crate) fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).unwrap();
         // proc_pid_stat(5): utime and stime are the 14th and 15th field; the 2nd may hold spaces.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = fields[11..13]
+            .iter()
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
@@ -173,7 +193,10 @@ impl Process {
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(self.proc("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -195,7 +218,11 @@ fn command(launch: Launch, dir: &Path) -> Command {
         Launch::Plain => Command::new(BINARY),
         Launch::Descriptors(count) => {
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\""), BINARY]);
+            command.args([
+                "-c",
+                &format!("ulimit -n {count}; exec \"$0\" \"$@\""),
+                BINARY,
+            ]);
             command
         }
         Launch::AsNobody => {
@@ -204,7 +231,9 @@ fn command(launch: Launch, dir: &Path) -> Command {
             fs::copy(BINARY, &copy).unwrap();
             fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            command
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .arg(copy);
             command
         }
     }

@@ -96,7 +96,8 @@ impl Setup {
 
     /// One more backend with more to say than its address.
     pub(crate) fn backend(mut self, address: impl Display, keys: &str) -> Setup {
-        self.backends.push(format!("{{address: \"{address}\", {keys}}}"));
+        self.backends
+            .push(format!("{{address: \"{address}\", {keys}}}"));
         self
     }
 
@@ -163,12 +164,17 @@ impl Setup {
         line(4, &format!("relay: {}", self.relay.as_key()));
         self.listener.iter().for_each(|key| line(4, key));
         line(0, "pools:\n  p:\n    backends:");
-        self.backends.iter().for_each(|backend| line(6, &format!("- {backend}")));
+        self.backends
+            .iter()
+            .for_each(|backend| line(6, &format!("- {backend}")));
         line(4, &format!("balance: {}", self.balance));
         line(4, &format!("health_check: {}", self.health));
         self.pool.iter().for_each(|key| line(4, key));
         line(0, "admin: {bind: \"unix:DIR/admin.sock\"}");
-        line(0, &format!("log: {{format: json, access: \"{}\"}}", self.access));
+        line(
+            0,
+            &format!("log: {{format: json, access: \"{}\"}}", self.access),
+        );
         line(0, &format!("shutdown: {}", self.shutdown));
         file.replace("DIR", dir.to_str().unwrap())
     }

@@ -64,13 +64,17 @@ fn backend(mut stream: TcpStream) {
         left -= chunk.len() as u64;
     }
     if head[16] == 1 {
-        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
         let _ = stream.shutdown(std::net::Shutdown::Read);
     } else {
         // The client may be gone.
         let _ = stream.shutdown(std::net::Shutdown::Write);
     }
-    checked.join().expect("the backend got bytes that are not this client's");
+    checked
+        .join()
+        .expect("the backend got bytes that are not this client's");
 }
 
 fn reset_at(phase: Phase, address: SocketAddr, key: u64) {
@@ -127,7 +131,10 @@ fn resets_at_every_phase_leave_nothing_behind() {
     const PER_PHASE: u64 = 150;
     for (mode, workers) in MODES.into_iter().zip([2, 1, 4, 1]) {
         let server = Server::new(backend);
-        let ringway = Setup::to([server.address()]).relay(mode).workers(workers).start();
+        let ringway = Setup::to([server.address()])
+            .relay(mode)
+            .workers(workers)
+            .start();
         let address = ringway.address();
         thread::scope(|scope| {
             for (lane, phase) in (1..).zip(PHASES) {
@@ -138,7 +145,9 @@ fn resets_at_every_phase_leave_nothing_behind() {
             }
         });
         let accepted = || ringway.metrics().sum("listener_connections_total", &[]);
-        until("all were accepted", || accepted() as u64 == 5 * (PER_PHASE + 5));
+        until("all were accepted", || {
+            accepted() as u64 == 5 * (PER_PHASE + 5)
+        });
     }
 }
 

@@ -11,7 +11,10 @@ use crate::setup::{MODES, Relay, Setup};
 fn with(relay: Relay, timeouts: &str) -> (Ringway, Backend) {
     let backend = Backend::new();
     let setup = Setup::to([backend.address()]).relay(relay).workers(2);
-    (setup.listener(&format!("timeouts: {{{timeouts}}}")).start(), backend)
+    (
+        setup.listener(&format!("timeouts: {{{timeouts}}}")).start(),
+        backend,
+    )
 }
 
 #[test]
@@ -117,7 +120,11 @@ fn first_byte_ends_clients_that_say_nothing() {
         ringway.until_closed("ringway", "idle", 1);
         assert_eq!(&read_exactly::<1>(&talked_to), b"x");
         talking.write_all(b"y").unwrap();
-        assert_eq!(&read_exactly::<1>(&talked_to), b"y", "{mode:?}: it talked in time");
+        assert_eq!(
+            &read_exactly::<1>(&talked_to),
+            b"y",
+            "{mode:?}: it talked in time"
+        );
     }
 }
 

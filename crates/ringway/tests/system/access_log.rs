@@ -1,0 +1,217 @@
+//! One JSON line per connection, refused and reset ones included, from a log that nobody waits for.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::backend::{Backend, Server, closed_address};
+use crate::instance::Ringway;
+use crate::peers::{End, connect, drain, fin, read_exactly, reset, until};
+use crate::setup::Setup;
+
+const FILE: &str = "DIR/access.log";
+
+fn one_line(ringway: &Ringway) -> Value {
+    ringway.json_lines("access.log", 1).remove(0)
+}
+
+fn local(stream: &TcpStream) -> Value {
+    stream.local_addr().unwrap().to_string().into()
+}
+
+#[test]
+fn a_connection_is_told_with_addresses_bytes_and_reason() {
+    let backend = Backend::new();
+    let address = backend.address().to_string();
+    let ringway = Setup::to([&address]).access_log(FILE).start();
+    let (mut client, mut accepted) = backend.pair(&ringway);
+    client.write_all(b"question").unwrap();
+    fin(&client);
+    assert_eq!(drain(&accepted), (b"question".to_vec(), End::Fin));
+    accepted.write_all(b"the answer").unwrap();
+    drop(accepted);
+    assert_eq!(drain(&client), (b"the answer".to_vec(), End::Fin));
+    let line = one_line(&ringway);
+    for (key, value) in [
+        ("listener", json!("l")),
+        ("pool", json!("p")),
+        ("client", local(&client)),
+        ("backend", json!(address)),
+        (
+            "attempts",
+            json!([{"backend": address, "outcome": "connected"}]),
+        ),
+        ("received_bytes", json!({"client": 8, "backend": 10})),
+        ("sent_bytes", json!({"client": 10, "backend": 8})),
+        ("side", json!("client")),
+        ("reason", json!("fin")),
+        ("refused", json!(null)),
+    ] {
+        assert_eq!(line[key], value, "{key}: {line}");
+    }
+    assert!(line["duration_seconds"].as_f64().unwrap() < 60.0, "{line}");
+}
+
+#[test]
+fn a_reset_connection_says_who_did_it() {
+    for (side, expected) in [(0, "client"), (1, "backend")] {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).access_log(FILE).start();
+        let (client, accepted) = backend.pair(&ringway);
+        let (resetting, other) = if side == 0 {
+            (client, accepted)
+        } else {
+            (accepted, client)
+        };
+        reset(resetting);
+        assert_eq!(drain(other), (Vec::new(), End::Reset));
+        let line = one_line(&ringway);
+        assert_eq!(
+            (&line["side"], &line["reason"]),
+            (&json!(expected), &json!("reset"))
+        );
+    }
+}
+
+#[test]
+fn every_backend_that_was_tried_is_named_with_its_failure() {
+    let (first, second) = (closed_address().to_string(), closed_address().to_string());
+    let ringway = Setup::to([&first, &second]).access_log(FILE).start();
+    let client = connect(ringway.address());
+    assert_eq!(drain(&client), (Vec::new(), End::Reset));
+    let line = one_line(&ringway);
+    let mut tried: Vec<Value> = line["attempts"].as_array().unwrap().clone();
+    tried.sort_by_key(Value::to_string);
+    let mut expected = vec![
+        json!({"backend": first, "outcome": "refused"}),
+        json!({"backend": second, "outcome": "refused"}),
+    ];
+    expected.sort_by_key(Value::to_string);
+    assert_eq!(tried, expected);
+    assert_eq!(
+        (&line["backend"], &line["reason"]),
+        (&json!(null), &json!("connect_failed"))
+    );
+    assert_eq!(line["client"], local(&client));
+}
+
+#[test]
+fn a_refused_connection_has_a_line_too() {
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]).listener("limits: {connections: 1}");
+    let ringway = setup.access_log(FILE).start();
+    let _first = backend.pair(&ringway);
+    let refused = connect(ringway.address());
+    let address = local(&refused);
+    assert_eq!(drain(refused), (Vec::new(), End::Reset));
+    let line = one_line(&ringway);
+    assert_eq!(
+        (&line["refused"], &line["client"]),
+        (&json!("connections"), &address)
+    );
+    assert_eq!(
+        (&line["reason"], &line["backend"]),
+        (&json!(null), &json!(null))
+    );
+}
+
+#[test]
+fn thousands_of_connections_have_as_many_lines() {
+    let server = Server::echo(b'a');
+    let ringway = Setup::to([server.address()])
+        .workers(4)
+        .access_log(FILE)
+        .start();
+    for _ in 0..1500 {
+        let client = connect(ringway.address());
+        assert_eq!(read_exactly::<1>(&client), [b'a']);
+    }
+    let lines = ringway.json_lines("access.log", 1500);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["received_bytes"] == json!({"client": 0, "backend": 1}))
+    );
+    assert_eq!(ringway.status()["access_log"]["lines_total"], 1500);
+}
+
+#[test]
+fn the_file_is_opened_anew_after_it_was_moved_away() {
+    let server = Server::echo(b'a');
+    let ringway = Setup::to([server.address()]).access_log(FILE).start();
+    let ask = || assert_eq!(read_exactly::<1>(&connect(ringway.address())), [b'a']);
+    ask();
+    assert_eq!(ringway.json_lines("access.log", 1).len(), 1);
+    std::fs::rename(
+        ringway.dir().join("access.log"),
+        ringway.dir().join("old.log"),
+    )
+    .unwrap();
+    ask();
+    ringway.json_lines("old.log", 2);
+    ringway.signal(Signal::USR1);
+    until("there is a new file", || {
+        ringway.dir().join("access.log").exists()
+    });
+    ask();
+    ringway.json_lines("access.log", 1);
+    ringway.json_lines("old.log", 2);
+}
+
+#[test]
+fn it_may_go_to_standard_output() {
+    let server = Server::echo(b'a');
+    let ringway = Setup::to([server.address()]).access_log("stdout").start();
+    assert_eq!(read_exactly::<1>(&connect(ringway.address())), [b'a']);
+    let line = ringway.json_lines("stdout", 1).remove(0);
+    assert_eq!(line["side"], "client");
+    assert_eq!(
+        ringway.process.stdout().lines().count(),
+        1,
+        "nothing else is written there"
+    );
+}
+
+/// A pipe that is full for ever: connections go on, lines are dropped and counted, and the end comes.
+#[test]
+fn a_log_that_takes_nothing_holds_nobody_up() {
+    let backend = Backend::new();
+    let dir = tempfile::TempDir::new().unwrap();
+    let pipe = dir.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+    // Open for both, so that neither end waits for the other.
+    let end = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let path = format!("{}", pipe.display()).leak();
+    let setup = Setup::to([backend.address()]).listener("limits: {connections: 1}");
+    let mut ringway = setup.access_log(path).start();
+    let (mut client, accepted) = backend.pair(&ringway);
+    // Refused connections are the fastest way to many lines.
+    let dropped = || ringway.metrics().sum("access_log_dropped_total", &[]);
+    let mut refused = 0;
+    while refused % 500 != 0 || refused == 0 || dropped() == 0 {
+        drain(connect(ringway.address()));
+        refused += 1;
+        assert!(refused < 50_000, "nothing is dropped although nobody reads");
+    }
+    client.write_all(b"still relayed").unwrap();
+    assert_eq!(&read_exactly::<13>(&accepted), b"still relayed");
+    drop((client, accepted));
+    ringway.until_connections(0);
+    check_some_lines(end);
+    ringway.stop(Duration::from_secs(20));
+}
+
+/// What did get through is whole.
+fn check_some_lines(pipe: File) {
+    let lines = BufReader::new(pipe).lines().take(100);
+    lines.for_each(|line| drop(serde_json::from_str::<Value>(&line.unwrap()).unwrap()));
+}

@@ -1,0 +1,66 @@
+//! The same as somebody who may nothing.
+
+use std::io::Write;
+
+use crate::backend::Backend;
+use crate::keyed;
+use crate::peers::{End, drain, fin, read_exactly};
+use crate::process::Launch;
+use crate::setup::{MODES, Setup};
+
+/// How to run as an ordinary user; a test that is none of root's runs as who it is.
+fn ordinary() -> Launch {
+    if rustix::process::getuid().is_root() {
+        Launch::AsNobody
+    } else {
+        Launch::Plain
+    }
+}
+
+#[test]
+fn an_ordinary_user_runs_it_like_root() {
+    for mode in MODES {
+        let backend = Backend::new();
+        let setup = Setup::to([backend.address()]).relay(mode).workers(2);
+        let ringway = setup
+            .access_log("DIR/access.log")
+            .launch_as(ordinary())
+            .start();
+        let (mut client, accepted) = backend.pair(&ringway);
+        client.write_all(b"hello").unwrap();
+        assert_eq!(&read_exactly::<5>(&accepted), b"hello", "{mode:?}");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                keyed::send(&accepted, 1, 20_000_000);
+                fin(&accepted);
+            });
+            assert_eq!(
+                keyed::receive(&client, 1),
+                (20_000_000, End::Fin),
+                "{mode:?}"
+            );
+        });
+        fin(&client);
+        assert_eq!(drain(&accepted), (Vec::new(), End::Fin), "{mode:?}");
+        ringway.json_lines("access.log", 1);
+        ringway.until_bytes(5, 20_000_000);
+    }
+}
+
+#[test]
+fn a_privileged_port_needs_a_privilege() {
+    let floor = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if floor.trim().parse::<u16>().unwrap() <= 1 {
+        eprintln!("not tested: every port of this host is open to everyone");
+        return;
+    }
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]).binds(&["127.0.0.1:1"]);
+    let ended = setup.launch_as(ordinary()).launch().end();
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    assert!(
+        ended.log.contains("127.0.0.1:1") && ended.log.contains("privileged"),
+        "{}",
+        ended.log
+    );
+}

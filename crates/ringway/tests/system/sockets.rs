@@ -1,0 +1,163 @@
+//! Kinds of addresses, on both sides.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use crate::backend::{Backend, Server};
+use crate::keyed;
+use crate::peers::{End, connect, drain, fin_unix, read_exactly};
+use crate::setup::{MODES, SHAPES, Setup};
+
+const BYTES: u64 = 3_000_000;
+
+/// A client and a backend on Unix sockets, in every mode.
+#[test]
+fn unix_sockets_relay_like_tcp() {
+    for shape in SHAPES {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("backend.sock");
+        let backend = UnixListener::bind(&path).unwrap();
+        let setup = Setup::to([format!("unix:{}", path.display())]).shape(shape);
+        let ringway = setup.binds(&["unix:DIR/front.sock"]).start();
+        let front = ringway.dir().join("front.sock");
+        assert_eq!(ringway.addresses(), [format!("unix:{}", front.display())]);
+        let client = UnixStream::connect(&front).unwrap();
+        let (accepted, _) = backend.accept().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                keyed::send(&client, 1, BYTES);
+                fin_unix(&client);
+            });
+            scope.spawn(|| {
+                keyed::send(&accepted, 2, BYTES);
+                fin_unix(&accepted);
+            });
+            scope
+                .spawn(|| assert_eq!(keyed::receive(&accepted, 1), (BYTES, End::Fin), "{shape:?}"));
+            assert_eq!(keyed::receive(&client, 2), (BYTES, End::Fin), "{shape:?}");
+        });
+        ringway.until_bytes(BYTES, BYTES);
+    }
+}
+
+#[test]
+fn tcp_and_unix_sockets_mix() {
+    for mode in MODES {
+        let backend = Backend::new();
+        let setup = Setup::to([backend.address()]).relay(mode).workers(2);
+        let ringway = setup.binds(&["unix:DIR/front.sock", "127.0.0.1:0"]).start();
+        let mut client = UnixStream::connect(ringway.dir().join("front.sock")).unwrap();
+        let mut accepted = backend.accept();
+        client.write_all(b"over unix").unwrap();
+        assert_eq!(&read_exactly::<9>(&accepted), b"over unix", "{mode:?}");
+        accepted.write_all(b"over tcp").unwrap();
+        drop(accepted);
+        assert_eq!(drain(&client), (b"over tcp".to_vec(), End::Fin), "{mode:?}");
+    }
+}
+
+#[test]
+fn the_sockets_it_makes_are_removed_and_the_admin_one_is_its_owners_alone() {
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]).binds(&["unix:DIR/front.sock"]);
+    let mut ringway = setup.start();
+    let (front, admin) = (
+        ringway.dir().join("front.sock"),
+        ringway.dir().join("admin.sock"),
+    );
+    let mode = std::fs::metadata(&admin).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(front.exists());
+    ringway.stop(crate::peers::PATIENCE);
+    assert!(!front.exists() && !admin.exists());
+}
+
+/// One that crashed leaves its socket file behind.
+#[test]
+fn a_socket_file_of_a_dead_process_is_replaced_and_that_of_a_live_one_is_not() {
+    let backend = Backend::new();
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("front.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "the standard library leaves it");
+    let bind = format!("unix:{}", path.display());
+    let ringway = Setup::to([backend.address()]).binds(&[&bind]).start();
+    drop(UnixStream::connect(&path).unwrap());
+    drop(backend.accept());
+    let mut second = Setup::to([backend.address()]).binds(&[&bind]).launch();
+    let ended = second.end();
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    assert!(
+        ended.log.contains("front.sock") && ended.log.contains("in use"),
+        "{}",
+        ended.log
+    );
+    drop(UnixStream::connect(&path).unwrap());
+    drop(backend.accept());
+    drop(ringway);
+}
+
+fn answers(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok_and(|client| read_exactly::<1>(client) == [b'a'])
+}
+
+#[test]
+fn several_addresses_are_served_at_once() {
+    let server = Server::echo(b'a');
+    let setup = Setup::to([server.address()]).workers(4);
+    let ringway = setup
+        .binds(&["127.0.0.1:0", "127.0.0.2:0", "[::1]:0", "127.0.0.1:0"])
+        .start();
+    let addresses = ringway.addresses().to_vec();
+    assert_eq!(addresses.len(), 4);
+    for address in &addresses {
+        let address: SocketAddr = address.parse().unwrap();
+        assert_ne!(address.port(), 0);
+        (0..20).for_each(|_| assert!(answers(address), "{address}"));
+    }
+}
+
+#[test]
+fn six_is_six_only() {
+    let server = Server::echo(b'a');
+    let ringway = Setup::to([server.address()])
+        .workers(2)
+        .binds(&["[::]:0"])
+        .start();
+    let port = ringway.address().port();
+    assert!(answers(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port))));
+    assert!(
+        !answers(SocketAddr::from(([127, 0, 0, 1], port))),
+        "v4 on a v6 address"
+    );
+}
+
+#[test]
+fn both_wildcards_share_a_port() {
+    let server = Server::echo(b'a');
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (four, six) = (format!("0.0.0.0:{free}"), format!("[::]:{free}"));
+    let ringway = Setup::to([server.address()])
+        .workers(2)
+        .binds(&[&four, &six])
+        .start();
+    assert!(answers(SocketAddr::from(([127, 0, 0, 1], free))));
+    assert!(answers(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], free))));
+    drop(ringway);
+}
+
+#[test]
+fn a_backend_may_be_on_the_other_family() {
+    let backend = Backend::at("[::1]:0".parse().unwrap());
+    let ringway = Setup::to([backend.address()]).start();
+    let mut client = connect(ringway.address());
+    client.write_all(b"six").unwrap();
+    assert_eq!(&read_exactly::<3>(backend.accept()), b"six");
+}

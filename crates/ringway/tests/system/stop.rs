@@ -1,0 +1,151 @@
+//! The end of an instance: readiness first, then the listeners, then quiet connections gently, and
+//! what is still busy at the deadline.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::backend::{Backend, Server};
+use crate::instance::Ringway;
+use crate::peers::{End, connect, drain, fin, read_exactly, until};
+use crate::setup::{SHAPES, Setup};
+
+/// What exit is allowed to take longer than `shutdown` says, and the host to be slow.
+const SLACK: Duration = Duration::from_secs(5);
+
+fn is_ready(ringway: &Ringway) -> bool {
+    ringway
+        .admin
+        .get("/readyz")
+        .is_ok_and(|answer| answer.status == 200)
+}
+
+#[test]
+fn it_is_not_ready_at_once_but_accepts_until_the_delay_is_over() {
+    let server = Server::echo(b'a');
+    let setup = Setup::to([server.address()]).workers(2);
+    let mut ringway = setup.shutdown("{delay: 2s, drain: 5s}").start();
+    let begun = Instant::now();
+    ringway.signal(Signal::TERM);
+    until("it says it is not ready", || !is_ready(&ringway));
+    let answer = ringway.admin.get("/readyz").unwrap();
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("draining"), "{}", answer.body);
+    assert_eq!(ringway.admin.get("/livez").unwrap().status, 200);
+    let mut served = 0;
+    while begun.elapsed() < Duration::from_millis(1500) {
+        let client = connect(ringway.address());
+        assert_eq!(
+            read_exactly::<1>(&client),
+            [b'a'],
+            "it does not accept any more"
+        );
+        served += 1;
+    }
+    assert!(served > 0, "the delay was over before the first look");
+    until("it refuses", || {
+        TcpStream::connect(ringway.address()).is_err()
+    });
+    let ended = ringway.process.end_within(SLACK + Duration::from_secs(5));
+    assert_eq!(ended.code, Some(0));
+}
+
+#[test]
+fn quiet_connections_get_a_fin_and_busy_ones_end_at_the_deadline() {
+    for shape in SHAPES {
+        let backend = Backend::new();
+        let setup = Setup::to([backend.address()]).shape(shape);
+        let mut ringway = setup.shutdown("{delay: 0s, drain: 2500ms}").start();
+        let (quiet, quiet_accepted) = backend.pair(&ringway);
+        let (busy, busy_accepted) = backend.pair(&ringway);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| while (&busy_accepted).write_all(&[1; 10_000]).is_ok() {});
+            scope.spawn(|| while (&busy).read(&mut [0; 10_000]).is_ok_and(|len| len > 0) {});
+            let ended = ringway.stop(Duration::from_millis(3500) + SLACK);
+            assert!(ended.log.contains("draining"), "{}", ended.log);
+            sender.join().unwrap();
+        });
+        assert_eq!(drain(&quiet), (Vec::new(), End::Fin), "{shape:?}");
+        assert_eq!(drain(&quiet_accepted), (Vec::new(), End::Fin), "{shape:?}");
+        assert!(TcpStream::connect(ringway.address()).is_err());
+    }
+}
+
+#[test]
+fn it_ends_as_soon_as_the_last_connection_does() {
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]).workers(2);
+    let mut ringway = setup.shutdown("{delay: 0s, drain: 10m}").start();
+    let (mut client, mut accepted) = backend.pair(&ringway);
+    client.write_all(b"in the middle of something").unwrap();
+    ringway.signal(Signal::TERM);
+    until("it refuses", || {
+        TcpStream::connect(ringway.address()).is_err()
+    });
+    assert_eq!(
+        &read_exactly::<26>(&accepted),
+        b"in the middle of something"
+    );
+    accepted.write_all(b"done").unwrap();
+    drop(accepted);
+    fin(&client);
+    assert_eq!(drain(&client), (b"done".to_vec(), End::Fin));
+    assert_eq!(ringway.process.end().code, Some(0));
+}
+
+/// What waits in the queue of a listener when it is closed would be reset by the kernel.
+#[test]
+fn no_connection_is_reset_by_the_end_of_its_listener() {
+    for workers in [1, 2, 4] {
+        let server = Server::echo(b'a');
+        let setup = Setup::to([server.address()]).workers(workers);
+        let mut ringway = setup.shutdown("{delay: 0s, drain: 30s}").start();
+        let address = ringway.address();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    // A connection that is there is served; one that is not is refused.
+                    while let Ok(mut client) = TcpStream::connect(address) {
+                        match client.read(&mut [0; 1]) {
+                            Ok(len) => assert_eq!(len, 1),
+                            Err(error) => panic!("taken and not served: {error}"),
+                        }
+                    }
+                });
+            }
+            until("there is load", || server.served() > 200);
+            ringway.stop(Duration::from_secs(31) + SLACK);
+        });
+    }
+}
+
+#[test]
+fn every_way_to_ask_for_the_end_works() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Server::echo(b'a');
+        let mut ringway = Setup::to([server.address()]).workers(2).start();
+        ringway.signal(signal);
+        assert_eq!(ringway.process.end().code, Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
+        let backend = Backend::new();
+        let setup = Setup::to([backend.address()]).workers(2);
+        let mut ringway = setup.shutdown("{delay: 10m, drain: 10m}").start();
+        let (client, accepted) = backend.pair(&ringway);
+        ringway.signal(first);
+        until("it drains", || !is_ready(&ringway));
+        ringway.signal(second);
+        let ended = ringway.process.end();
+        assert_eq!(ended.code, Some(1), "{}", ended.log);
+        // Whatever they had to say to each other, they are told.
+        drain(&client);
+        drain(&accepted);
+    }
+}
