@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Idle) -> io::Result<Outcome> {
     let start_ns = clock.now_ns();
     connections.exchange(Pace::OnceEach)?;
     // For whoever waits for it: from here on nothing happens.
-    println!("holding {}", args.connections);
+    println!("holding {}", connections.alive());
     io::stdout().flush()?;
     let (stop, hold) = match args.until_stdin_ends {
         true => (StopSignal::at_end_of_stdin()?, None),

@@ -168,6 +168,11 @@ impl Connections {
         self.connections.len()
     }
 
+    /// Connections that are open now.
+    pub(crate) fn alive(&self) -> usize {
+        self.connections.iter().flatten().count()
+    }
+
     /// Does round trips until `pace` has no more and none is open.
     pub(crate) fn exchange(&mut self, mut pace: Pace) -> io::Result<()> {
         let timer = Timer::new()?;
@@ -223,7 +228,7 @@ impl Connections {
         loop {
             let now_ns = self.clock.now_ns();
             let left_ns = end_ns.map(|end_ns| end_ns.saturating_sub(now_ns));
-            if left_ns == Some(0) || self.connections.iter().all(Option::is_none) {
+            if left_ns == Some(0) || self.alive() == 0 {
                 return Ok(());
             }
             let events = self.poller.wait(left_ns.map(Duration::from_nanos))?;

@@ -1,1 +1,44 @@
-fn main() {}
+//! The project's own checks: `cargo run -p xtask -- check | invariants`. Not a build system and not
+//! a test runner. Invariant: it exits with 0 only if every rule that could be checked holds, and what
+//! could not be checked is named.
+#![forbid(unsafe_code)]
+
+mod check;
+mod invariants;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo run -p xtask -- COMMAND
+
+  check                    purity of the crates, unsafe code, layout, headers, sizes
+  invariants [OPTIONS]     what must always hold of the release binary, measured here
+      --only WORD          only the checks whose name contains WORD
+      --binaries DIR       ringway and ringway-bench from DIR instead of building them
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let holds = match words.as_slice() {
+        ["check"] => check::run(),
+        ["invariants", options @ ..] => match invariants::Options::parse(options) {
+            Some(options) => invariants::run(&options),
+            None => return usage(),
+        },
+        _ => return usage(),
+    };
+    match holds {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}

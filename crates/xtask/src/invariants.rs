@@ -1,0 +1,111 @@
+//! `invariants`: what must always hold, measured against the release binary as a user runs it.
+//! Not a benchmark: it counts and compares with limits that do not depend on the machine's speed.
+//! Invariant: each line is measured, or skipped by name with the reason; an error while measuring is
+//! a violation.
+
+mod allocations;
+mod connections;
+mod count;
+mod exposition;
+mod idle;
+mod instance;
+mod load;
+mod memory;
+mod procfs;
+mod relay;
+mod rig;
+mod row;
+mod start;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rig::Rig;
+use row::{Row, Verdict};
+
+/// A check: its name for `--only`, and what it measures.
+type Check = (&'static str, fn(&Rig) -> io::Result<Vec<Row>>);
+
+const CHECKS: [Check; 11] = [
+    ("io-wq threads", relay::io_wq),
+    ("round trip", relay::round_trips),
+    ("bulk stream", relay::bulk),
+    ("short connection", connections::system_calls),
+    ("setsockopt", connections::socket_options),
+    ("allocations", allocations::per_message),
+    ("idle connections", memory::idle_connections),
+    ("blocked directions", memory::blocked_directions),
+    ("wake-ups", idle::wake_ups),
+    ("conservation", connections::conservation),
+    ("start", start::to_ready),
+];
+
+/// What was asked for on the command line.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    only: Option<String>,
+    binaries: Option<PathBuf>,
+}
+
+impl Options {
+    /// `None` if it is no valid command line.
+    pub(crate) fn parse(words: &[&str]) -> Option<Options> {
+        let mut options = Options::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--only" => options.only = Some((*words.next()?).to_owned()),
+                "--binaries" => options.binaries = Some(PathBuf::from(*words.next()?)),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+}
+
+/// Measures, prints the table, and says whether everything holds.
+pub(crate) fn run(options: &Options) -> io::Result<bool> {
+    let rig = Rig::new(options.binaries.as_deref())?;
+    println!("{}\n{}", rig.describe(), Row::header());
+    let mut rows = Vec::new();
+    for (name, check) in CHECKS.into_iter().filter(|(name, _)| options.wants(name)) {
+        let start = Instant::now();
+        let measured = check(&rig).unwrap_or_else(|error| {
+            vec![Row::violated(name, &format!("could not be measured: {error}"), "")]
+        });
+        for row in &measured {
+            println!("{row}");
+        }
+        eprintln!("  ({name}: {:.1} s)", start.elapsed().as_secs_f64());
+        rows.extend(measured);
+    }
+    let count = |verdict: Verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    let (held, violated, skipped) =
+        (count(Verdict::Holds), count(Verdict::Violated), count(Verdict::Skipped));
+    println!("\n{held} hold, {violated} violated, {skipped} skipped");
+    for row in rows.iter().filter(|row| row.verdict == Verdict::Violated) {
+        println!("violated: {}: {} (limit {})", row.invariant, row.measured, row.limit);
+    }
+    Ok(violated == 0 && held > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_nothing_else_is() {
+        let options = Options::parse(&["--only", "idle", "--binaries", "/x"]).unwrap();
+        assert!(options.wants("idle connections") && !options.wants("start"));
+        assert_eq!(options.binaries, Some(PathBuf::from("/x")));
+        assert!(Options::parse(&[]).unwrap().wants("start"));
+        for wrong in [&["--only"][..], &["--binaries"], &["more"]] {
+            assert!(Options::parse(wrong).is_none(), "{wrong:?}");
+        }
+    }
+}

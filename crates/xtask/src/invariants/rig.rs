@@ -1,0 +1,107 @@
+//! What all checks share: the two binaries, a directory that goes away, and which CPU does what.
+//! Invariant: with two CPUs or more the balancer has one for itself, so that the load's needs do not
+//! change how it batches.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Resource, getrlimit, getuid};
+use rustix::system::uname;
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use super::count::Counter;
+
+/// The means of a run.
+#[derive(Debug)]
+pub(super) struct Rig {
+    pub(super) ringway: PathBuf,
+    pub(super) bench: PathBuf,
+    /// For sockets, configurations and logs.
+    pub(super) directory: PathBuf,
+    /// The CPU of a single worker.
+    pub(super) worker_cpu: usize,
+    /// The CPU of the load and the servers.
+    pub(super) load_cpu: usize,
+    /// Most descriptors of a process.
+    pub(super) descriptors_max: u64,
+    pub(super) counter: Counter,
+}
+
+impl Rig {
+    /// Builds the binaries, unless they are given.
+    pub(super) fn new(binaries: Option<&Path>) -> io::Result<Rig> {
+        let binaries = match binaries {
+            Some(directory) => directory.to_owned(),
+            None => build()?,
+        };
+        let directory = std::env::temp_dir().join(format!("ringway-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let cpus = usable_cpus()?;
+        let (Some(first), Some(last)) = (cpus.first(), cpus.last()) else {
+            return Err(io::Error::other("no usable CPU"));
+        };
+        Ok(Rig {
+            ringway: existing(binaries.join("ringway"))?,
+            bench: existing(binaries.join("ringway-bench"))?,
+            directory,
+            worker_cpu: *first,
+            load_cpu: *last,
+            descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20),
+            counter: Counter::detect(),
+        })
+    }
+
+    /// One line about the machine and the means.
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "Linux {}, {}, worker on CPU {}, load on CPU {}, {} descriptors; system calls counted by {}",
+            uname().release().to_string_lossy(),
+            if getuid().is_root() { "root" } else { "ordinary user" },
+            self.worker_cpu,
+            self.load_cpu,
+            self.descriptors_max,
+            self.counter.describe(),
+        )
+    }
+
+    /// A new path in the directory.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // What is left of it is in the system's temporary directory, and goes with it.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Builds both in release mode and returns where they are.
+fn build() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--locked", "-p", "ringway", "-p", "ringway-bench"])
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other("the release build failed"));
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        PathBuf::from,
+    );
+    Ok(target.join("release"))
+}
+
+fn existing(path: PathBuf) -> io::Result<PathBuf> {
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(io::Error::other(format!("{} does not exist", path.display()))),
+    }
+}
+
+fn usable_cpus() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+}
