@@ -1,5 +1,5 @@
-//! The first bytes of a connection come from whoever connects. A header that is accepted is independent of how it was
-//! cut and can be written again; one that is rejected stays rejected.
+//! The first bytes of a connection come from whoever connects. A header that is accepted is
+//! independent of how it was cut and can be written again; one that is rejected stays rejected.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -38,9 +38,12 @@ fn written_again(header: &ProxyHeader<'_>) {
     let mut out = [0; PROXY_HEADER_MAX];
     let written = match header.version {
         ProxyVersion::V1 => write_v1(&header.addresses, &mut out),
-        ProxyVersion::V2 => {
-            write_v2(header.command, &header.addresses, &Extensions::default(), &mut out)
-        }
+        ProxyVersion::V2 => write_v2(
+            header.command,
+            &header.addresses,
+            &Extensions::default(),
+            &mut out,
+        ),
     };
     let written = written.expect("a header that was parsed fits");
     let Parse::Done { value, used } = parse_proxy(&out[..written]) else {

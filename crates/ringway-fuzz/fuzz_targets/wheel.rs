@@ -1,4 +1,5 @@
-//! The timer wheel against a sorted map: each slot is due once, not early, and at most one tick late.
+//! The timer wheel against a sorted map: each slot is due once, not early, and at most one tick
+//! late.
 #![no_main]
 
 use std::collections::BTreeMap;

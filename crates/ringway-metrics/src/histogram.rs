@@ -5,7 +5,8 @@
 //! counts, ready to be merged with those of other workers. Durations are whole microseconds. Bins
 //! are exact up to 255 us and at most 1/128 (0.8 %) wide above; the sum beside them is exact.
 //!
-//! **Invariant:** recording neither allocates nor fails, and a duration of exactly a bound of a
+//! **Invariant:** recording never fails and allocates once, at the first duration (so that the many
+//! histograms of listeners nobody uses cost nothing); a duration of exactly a bound of a
 //! [`Ladder`] is counted under that bound, as Prometheus defines `le`.
 
 /// The largest duration told apart, in microseconds: 71 minutes, a little over the last bound of
@@ -19,29 +20,31 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 #[derive(Clone, Debug)]
 pub struct Histogram {
     // 64-bit counts: at 200 000 turns per second a 32-bit bin would be full after six hours.
-    bins: hdrhistogram::Histogram<u64>,
+    bins: Option<hdrhistogram::Histogram<u64>>,
     sum_us: u64,
 }
 
 impl Histogram {
-    /// An empty histogram. Allocates all it will ever need.
-    pub fn new() -> Self {
-        let bins = hdrhistogram::Histogram::new_with_bounds(1, HIGHEST_US, SIGNIFICANT_DIGITS)
-            .expect("invariant: the bounds are constants within the crate's limits");
-        Self { bins, sum_us: 0 }
+    /// An empty histogram. The first duration allocates all it will ever need.
+    pub const fn new() -> Self {
+        Self {
+            bins: None,
+            sum_us: 0,
+        }
     }
 
     /// Records one duration of `us` microseconds; one above [`HIGHEST_US`] is counted as that, but
     /// enters the sum as it is.
     #[inline]
     pub fn record(&mut self, us: u64) {
-        self.bins.saturating_record(us.min(HIGHEST_US));
+        let bins = self.bins.get_or_insert_with(empty_bins);
+        bins.saturating_record(us.min(HIGHEST_US));
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
     /// How many durations were recorded.
     pub fn count(&self) -> u64 {
-        self.bins.len()
+        self.bins.as_ref().map_or(0, |bins| bins.len())
     }
 
     /// What was recorded so far, made small. Takes about 3 us per decade that the durations spread
@@ -59,13 +62,13 @@ impl Histogram {
     /// iterators start at zero, which for an empty histogram means all of its 3200 bins.
     fn recorded_bins(&self) -> Vec<Bin> {
         let mut found = Vec::new();
-        if self.bins.is_empty() {
+        let Some(bins) = &self.bins else {
             return found;
-        }
-        let (mut lowest_us, longest_us) = (self.bins.min(), self.bins.max());
+        };
+        let (mut lowest_us, longest_us) = (bins.min(), bins.max());
         while lowest_us <= longest_us {
-            let highest_us = self.bins.highest_equivalent(lowest_us);
-            let count = self.bins.count_at(lowest_us);
+            let highest_us = bins.highest_equivalent(lowest_us);
+            let count = bins.count_at(lowest_us);
             if count > 0 {
                 found.push(Bin {
                     lowest_us,
@@ -77,6 +80,12 @@ impl Histogram {
         }
         found
     }
+}
+
+#[cold]
+fn empty_bins() -> hdrhistogram::Histogram<u64> {
+    hdrhistogram::Histogram::new_with_bounds(1, HIGHEST_US, SIGNIFICANT_DIGITS)
+        .expect("invariant: the bounds are constants within the crate's limits")
 }
 
 impl Default for Histogram {

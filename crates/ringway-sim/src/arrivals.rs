@@ -1,4 +1,5 @@
-//! What a new session is like: its timeouts, its relay, its client, and what will become of its connects.
+//! What a new session is like: its timeouts, its relay, its client, and what will become of its
+//! connects.
 //!
 //! Invariant: everything that differs between sessions is chosen here or in a peer's script.
 
@@ -38,7 +39,7 @@ impl World {
         self.trace(|| format!("  {token:?} {params:?}"));
         let front = self.kernel.links.len();
         self.kernel.links.push(Link::new(self.window));
-        let script = Script::random(&mut self.dice, &self.options.faults);
+        let script = Script::random(&mut self.dice, &self.options);
         let stream = self.streams;
         self.streams += 2;
         let client_peer = self.peers.len();

@@ -1,7 +1,7 @@
 //! The receive buffers and the pipes of a world's only worker, and who holds each of them.
 //!
-//! Invariant: what is free is held by nobody. Contents stay in a free buffer until the next receive overwrites them, as
-//! in the kernel, so that a buffer given back too early shows foreign bytes.
+//! Invariant: what is free is held by nobody. Contents stay in a free buffer until the next receive
+//! overwrites them, as in the kernel, so that a buffer given back too early shows foreign bytes.
 
 use ringway_flow::{BufferNumber, Side};
 

@@ -1,5 +1,6 @@
-//! Bytes that remember where they come from. Not their values: a run names the stream it was written to and its place
-//! there, so a byte that is lost, doubled, swapped or another connection's cannot look right.
+//! Bytes that remember where they come from. Not their values: a run names the stream it was
+//! written to and its place there, so a byte that is lost, doubled, swapped or another connection's
+//! cannot look right.
 
 use std::collections::VecDeque;
 

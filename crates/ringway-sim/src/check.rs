@@ -1,4 +1,5 @@
-//! What must hold whenever something ends, whatever goes wrong. What must go on is in `progress.rs`.
+//! What must hold whenever something ends, whatever goes wrong. What must go on is in
+//! `progress.rs`.
 //!
 //! | when | what |
 //! | --- | --- |

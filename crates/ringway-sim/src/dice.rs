@@ -22,7 +22,8 @@ impl Dice {
         }
     }
 
-    /// Decisions read from bytes, one for each small choice; what comes after the last byte follows from seed 0.
+    /// Decisions read from bytes, one for each small choice; what comes after the last byte follows
+    /// from seed 0.
     pub fn from_bytes(bytes: &[u8]) -> Dice {
         Dice {
             bytes: bytes.to_vec(),

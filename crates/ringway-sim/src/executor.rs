@@ -1,14 +1,12 @@
 //! Carries out what a flow asks for, and refuses what it may not ask for.
 //!
-//! Outputs are carried out first in, first out; what one of them answers at once is fed back before the next one. A
-//! request that breaks the contract of [`Output`] is an error that ends the world.
+//! Outputs are carried out first in, first out; what one of them answers at once is fed back before
+//! the next one. A request that breaks the contract of [`Output`] is an error that ends the world.
 
 use std::collections::VecDeque;
 
 use ringway_balance::Pick;
-use ringway_flow::{
-    BufferNumber, CloseHow, Fault, Input, Output, QUEUED_BYTES_MAX, Residue, Side, Turn,
-};
+use ringway_flow::{BufferNumber, CloseHow, Fault, Input, Output, QUEUED_BYTES_MAX, Side, Turn};
 
 use crate::check;
 use crate::kernel::{Cancel, Kind, Target};
@@ -314,82 +312,6 @@ impl World {
         Ok(())
     }
 
-    // ── pipes ───────────────────────────────────────────────────────────────────────────────────
-
-    fn take_pipe(&mut self, slot: usize, from: Side) -> Result<Input, String> {
-        let holder = (self.session(slot)?.token, from);
-        require(self.kernel.pipes.content(holder).is_none(), || {
-            "a second pipe".into()
-        })?;
-        let refused = self.dice.chance(self.options.faults.no_pipe);
-        let grant = (!refused).then(|| self.kernel.pipes.take(holder)).flatten();
-        Ok(Input::Pipe { from, grant })
-    }
-
-    fn give_pipe(&mut self, slot: usize, from: Side, residue: Residue) -> Result<(), String> {
-        let holder = (self.session(slot)?.token, from);
-        let in_use = self.kernel.operations.iter().any(|it| {
-            (it.token, it.from) == holder
-                && matches!(it.kind, Kind::SpliceIn { .. } | Kind::SpliceOut { .. })
-        });
-        require(!in_use, || "the pipe is in use".into())?;
-        let content = self
-            .kernel
-            .pipes
-            .content_mut(holder)
-            .ok_or("no pipe to give")?;
-        match residue {
-            Residue::Empty => require(content.is_empty(), || {
-                format!("{} bytes in a pipe given back as empty", content.len())
-            })?,
-            Residue::Bytes if self.options.canary == Some(Canary::SharePipe) => {}
-            // Destroyed; a new one takes its place.
-            Residue::Bytes => content.clear(),
-        }
-        self.kernel.pipes.give_back(holder);
-        Ok(())
-    }
-
-    fn require_pipe(&self, slot: usize, from: Side, holds: Option<u32>) -> Result<(), String> {
-        let holder = (self.session(slot)?.token, from);
-        let content = self
-            .kernel
-            .pipes
-            .content(holder)
-            .ok_or("a splice without a pipe")?;
-        let expected = holds.unwrap_or(0);
-        let canary = self.options.canary == Some(Canary::SharePipe);
-        require(content.len() == expected || canary, || {
-            format!("{} bytes in the pipe, not {expected}", content.len())
-        })
-    }
-
-    fn splice_in(&mut self, slot: usize, from: Side, len: u32) -> Result<Input, String> {
-        self.require_pipe(slot, from, None)?;
-        let link = self.open_link(slot, from)?;
-        let session = self.session(slot)?;
-        require(!session.halves[from].source_busy, || {
-            "the source is busy".into()
-        })?;
-        let holder = (session.token, from);
-        let (dice, options) = (&mut self.dice, &self.options);
-        let result = self.kernel.splice_in(holder, link, len, dice, options);
-        Ok(Input::SplicedIn { from, result })
-    }
-
-    fn splice_out(&mut self, slot: usize, from: Side, len: u32) -> Result<Input, String> {
-        self.require_pipe(slot, from, Some(len))?;
-        let link = self.open_link(slot, from.other())?;
-        let session = self.session(slot)?;
-        require(!session.halves[from].destination_busy, || {
-            "the destination is busy".into()
-        })?;
-        let holder = (session.token, from);
-        let (dice, options) = (&mut self.dice, &self.options);
-        let result = self.kernel.splice_out(holder, link, len, dice, options);
-        Ok(Input::SplicedOut { from, result })
-    }
-
     // ── ending ──────────────────────────────────────────────────────────────────────────────────
 
     fn shutdown_write(&mut self, slot: usize, to: Side) -> Result<(), String> {
@@ -439,7 +361,7 @@ impl World {
     }
 
     /// The link of a side whose socket exists and is open.
-    fn open_link(&self, slot: usize, side: Side) -> Result<usize, String> {
+    pub(crate) fn open_link(&self, slot: usize, side: Side) -> Result<usize, String> {
         let session = self.session(slot)?;
         require(session.closed[side].is_none(), || {
             format!("the socket {side:?} is closed")

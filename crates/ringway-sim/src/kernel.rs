@@ -1,8 +1,9 @@
-//! A model of the kernel that Ringway's worker talks to: operations in flight, their completions, the sockets behind
-//! them. It executes what can be executed whenever the world says so, in any order.
+//! A model of the kernel that Ringway's worker talks to: operations in flight, their completions,
+//! the sockets behind them. It executes what can be executed whenever the world says so, in any
+//! order.
 //!
-//! Invariants: an operation answers exactly once, a multishot receive until its last completion; a buffer is read and
-//! written when the operation executes, not when it is asked for.
+//! Invariants: an operation answers exactly once, a multishot receive until its last completion; a
+//! buffer is read and written when the operation executes, not when it is asked for.
 
 use ringway_flow::{Backlog, BufferNumber, Chunk, Fault, Input, Moment, Rearm, Side};
 
@@ -356,9 +357,10 @@ impl Kernel {
         self.completions.iter().map(|it| it.posted).min()
     }
 
-    /// Takes a completion: the one at `index`, or an earlier one of the same socket. Those are not independent: whichever
-    /// operation comes first takes the socket's error, and the next one sees a mere end. A real completion queue
-    /// keeps the order of everything but splices, which execute on threads of their own.
+    /// Takes a completion: the one at `index`, or an earlier one of the same socket. Those are not
+    /// independent: whichever operation comes first takes the socket's error, and the next one sees
+    /// a mere end. A real completion queue keeps the order of everything but splices, which execute
+    /// on threads of their own.
     pub(crate) fn reap(&mut self, index: usize) -> Completion {
         let link = self.completions[index].link;
         let mut all = self.completions.iter();

@@ -1,12 +1,12 @@
 //! Test only: a seeded world of clients, backends and faults that drives real flows.
 //!
-//! No sockets, no clock, no threads: a model of the kernel executes what the flows ask for, in any order the dice
-//! choose, and the checks in `check.rs` and `progress.rs` say what must hold whatever happens. The same seed gives the same world on
-//! every machine, so a failure is reproduced by `cargo run -p ringway-sim -- --seed N --trace`.
+//! No sockets, no clock, no threads: a model of the kernel executes what the flows ask for, in any
+//! order the dice choose, and the checks in `check.rs` and `progress.rs` say what must hold
+//! whatever happens. The same seed gives the same world on every machine, so a failure is
+//! reproduced by `cargo run -p ringway-sim -- --seed N --trace`.
 //!
-//! Reading order: `world.rs` (what happens), `executor.rs` (what flows ask for), `kernel.rs` and `link.rs` (what
-//! executes it), `check.rs` and
-//! `progress.rs` (what must hold).
+//! Reading order: `world.rs` (what happens), `executor.rs` (what flows ask for), `kernel.rs` and
+//! `link.rs` (what executes it), `check.rs` and `progress.rs` (what must hold).
 #![forbid(unsafe_code)]
 
 mod arrivals;
@@ -21,6 +21,7 @@ mod options;
 mod peer;
 mod progress;
 mod session;
+mod splices;
 mod tally;
 mod world;
 

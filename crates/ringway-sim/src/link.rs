@@ -1,8 +1,9 @@
-//! A TCP connection as Linux shows it to its two ends. No segments, no loss: what matters is what each end may see and
-//! in which order, and what a reset destroys.
+//! A TCP connection as Linux shows it to its two ends. No segments, no loss: what matters is what
+//! each end may see and in which order, and what a reset destroys.
 //!
-//! Invariants: a byte in the receiver's queue is acknowledged; a FIN comes after every byte; a reset destroys what its
-//! receiver had not got acknowledged and leaves what the receiver has not read yet readable (tcp(7), `tcp_reset`).
+//! Invariants: a byte in the receiver's queue is acknowledged; a FIN comes after every byte; a
+//! reset destroys what its receiver had not got acknowledged and leaves what the receiver has not
+//! read yet readable (tcp(7), `tcp_reset`).
 
 use ringway_flow::{CloseHow, Fault};
 
@@ -101,7 +102,8 @@ impl Link {
 
     pub(crate) fn readiness(&self, end: End) -> Readiness {
         let socket = self.at(end);
-        // The order of `tcp_recvmsg`: bytes, a FIN that came, an error, and then the end of a dead socket.
+        // The order of `tcp_recvmsg`: bytes, a FIN that came, an error, and then the end of a dead
+        // socket.
         match socket.error {
             _ if !socket.inbox.is_empty() => Readiness::Bytes(socket.inbox.len()),
             _ if socket.fin_arrived => Readiness::EndOfStream,
@@ -236,7 +238,8 @@ impl Link {
         socket.fail(Fault::Reset);
     }
 
-    /// Ringway's end gives up (no acknowledgement for too long, say); the peer learns it by a reset later.
+    /// Ringway's end gives up (no acknowledgement for too long, say); the peer learns it by a reset
+    /// later.
     pub(crate) fn give_up(&mut self) {
         self.proxy.fail(Fault::Other);
         self.peer.reset_coming = true;

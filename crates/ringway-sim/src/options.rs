@@ -60,7 +60,8 @@ impl Faults {
         time_races: 0,
     };
 
-    /// The same, but in some worlds the peers behave, in some the network does, in some everything lasts.
+    /// The same, but in some worlds the peers behave, in some the network does, in some everything
+    /// lasts.
     pub(crate) fn varied(self, dice: &mut Dice) -> Faults {
         let mut faults = self;
         if dice.chance(400) {
@@ -149,6 +150,8 @@ pub enum Trace {
 pub struct Options {
     /// What goes wrong in it.
     pub faults: Faults,
+    /// Bytes a peer writes at most.
+    pub stream_bytes_max: u64,
     /// What is broken in the executor.
     pub canary: Option<Canary>,
     /// Whether it is printed.
@@ -159,6 +162,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             faults: Faults::MANY,
+            stream_bytes_max: 4_000_000,
             canary: None,
             trace: Trace::Off,
         }

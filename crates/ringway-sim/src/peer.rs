@@ -1,13 +1,15 @@
-//! The clients and backends of a world: each follows a script of what it writes, how it reads and how it ends.
+//! The clients and backends of a world: each follows a script of what it writes, how it reads and
+//! how it ends.
 //!
-//! Invariant: a peer notices at once when what it reads is not exactly what the other peer wrote, in order.
+//! Invariant: a peer notices at once when what it reads is not exactly what the other peer wrote,
+//! in order.
 
 use ringway_flow::{CloseHow, Moment, Span};
 
 use crate::bytes::{Run, Stream};
 use crate::dice::Dice;
 use crate::link::{End, Link, Readiness};
-use crate::options::Faults;
+use crate::options::Options;
 
 /// What a peer does when it has written everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +45,15 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn random(dice: &mut Dice, faults: &Faults) -> Script {
+    pub(crate) fn random(dice: &mut Dice, options: &Options) -> Script {
+        let faults = &options.faults;
         let writes = match dice.below(100) {
             0..20 => dice.below(3),
             20..75 => dice.below(20_000),
             75..97 => dice.below(400_000),
             _ => dice.below(4_000_000),
         };
+        let writes = writes.min(options.stream_bytes_max);
         let mut script = Script {
             writes,
             write_max: dice

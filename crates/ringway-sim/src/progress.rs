@@ -1,6 +1,8 @@
-//! What must go on in every world: deadlines come when they are due, and while anything could move, it moves.
+//! What must go on in every world: deadlines come when they are due, and while anything could move,
+//! it moves.
 //!
-//! Invariant: these checks look at the sockets themselves and at what the flow was told, not at what the flow thinks.
+//! Invariant: these checks look at the sockets themselves and at what the flow was told, not at
+//! what the flow thinks.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
-//! A flow as the world's worker sees it: which sockets, buffers and operations are its own, what it was told and when.
+//! A flow as the world's worker sees it: which sockets, buffers and operations are its own, what it
+//! was told and when.
 //!
-//! Invariant: this bookkeeping is the world's own. It is compared with what the flow asks for, never taken from it.
+//! Invariant: this bookkeeping is the world's own. It is compared with what the flow asks for,
+//! never taken from it.
 
 use std::collections::VecDeque;
 
@@ -47,7 +49,8 @@ pub(crate) struct HalfView {
     pub(crate) source_end: Option<SourceEnd>,
     pub(crate) destination_failed: bool,
     pub(crate) fin_passed: bool,
-    /// Bytes lay in the source's socket and nothing was in flight for them when the flow chose to close.
+    /// Bytes lay in the source's socket and nothing was in flight for them when the flow chose to
+    /// close.
     pub(crate) unread_at_close: bool,
 }
 

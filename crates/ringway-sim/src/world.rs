@@ -1,8 +1,8 @@
-//! A seeded world: one worker with a few slots, its clients and backends, and everything that may happen to them, one
-//! event at a time in an order that the dice choose.
+//! A seeded world: one worker with a few slots, its clients and backends, and everything that may
+//! happen to them, one event at a time in an order that the dice choose.
 //!
-//! Invariant: an event is only chosen when it could happen in reality at that moment; time passes when the dice say so,
-//! and otherwise only when nothing else can happen.
+//! Invariant: an event is only chosen when it could happen in reality at that moment; time passes
+//! when the dice say so, and otherwise only when nothing else can happen.
 
 use std::collections::VecDeque;
 
@@ -241,7 +241,7 @@ impl World {
         if let Kind::Connect { accepted: true, .. } = operation.kind {
             let slot = self.slots[operation.token.slot].as_mut();
             let session = slot.expect("invariant: a session outlives its operations");
-            let script = Script::random(&mut self.dice, &self.options.faults);
+            let script = Script::random(&mut self.dice, &self.options);
             let stream = session.stream;
             session.backend_peer = Some(self.peers.len());
             self.peers
@@ -344,7 +344,8 @@ impl World {
         Ok(())
     }
 
-    /// Nothing will ever happen by itself any more: what is left has no deadline. False when nothing is left.
+    /// Nothing will ever happen by itself any more: what is left has no deadline. False when
+    /// nothing is left.
     fn drain(&mut self) -> Result<bool, String> {
         if self.sessions().next().is_none() {
             return Ok(false);

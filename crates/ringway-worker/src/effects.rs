@@ -2,14 +2,14 @@
 //! about connections. What is known at once is returned and fed back.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use ringway_balance::{BackendIndex, NoBackend, Pick, PickMode, stable_hash};
 use ringway_flow::{Fault, Input, Output, Residue, Side};
 use ringway_metrics::{ConnectError, Engine, RefusedReason, Stage};
 use ringway_uring::{
-    BufferId, Errno, Interest, Operation, connect_socket, shutdown_write, splice_in, splice_out,
-    unsent_bytes,
+    BufferId, Errno, Interest, Operation, connect_socket, peer_address, shutdown_write, splice_in,
+    splice_out, unsent_bytes,
 };
 
 use crate::access::AttemptOutcome;
@@ -76,8 +76,7 @@ impl Worker {
                 let _ = shutdown_write(held.socket(to));
             }
             Output::CheckUnsent { side } => {
-                // Where the kernel cannot tell, waiting would not help.
-                let bytes = unsent_bytes(held.socket(side)).unwrap_or(0);
+                let bytes = unacknowledged_bytes(held.socket(side));
                 return Some(Input::Unsent { side, bytes });
             }
             Output::CancelAll { side } => ring.cancel_all(held.socket(side)),
@@ -274,6 +273,16 @@ pub(crate) fn source_key(client: SocketAddr) -> u64 {
         std::net::IpAddr::V4(ip) => stable_hash(&ip.octets()),
         std::net::IpAddr::V6(ip) => stable_hash(&ip.octets()),
     }
+}
+
+/// What the peer has still to acknowledge. The kernel keeps that count when the peer resets, although
+/// nothing can be acknowledged any more.
+fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> u32 {
+    if peer_address(socket).is_err() {
+        return 0;
+    }
+    // Where the kernel cannot tell, waiting would not help.
+    unsent_bytes(socket).unwrap_or(0)
 }
 
 fn moved(result: Result<usize, Errno>) -> Result<u32, Fault> {

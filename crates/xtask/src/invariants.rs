@@ -64,7 +64,9 @@ impl Options {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        self.only
+            .as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
     }
 }
 
@@ -76,7 +78,11 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
     for (name, check) in CHECKS.into_iter().filter(|(name, _)| options.wants(name)) {
         let start = Instant::now();
         let measured = check(&rig).unwrap_or_else(|error| {
-            vec![Row::violated(name, &format!("could not be measured: {error}"), "")]
+            vec![Row::violated(
+                name,
+                &format!("could not be measured: {error}"),
+                "",
+            )]
         });
         for row in &measured {
             println!("{row}");
@@ -85,11 +91,17 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         rows.extend(measured);
     }
     let count = |verdict: Verdict| rows.iter().filter(|row| row.verdict == verdict).count();
-    let (held, violated, skipped) =
-        (count(Verdict::Holds), count(Verdict::Violated), count(Verdict::Skipped));
+    let (held, violated, skipped) = (
+        count(Verdict::Holds),
+        count(Verdict::Violated),
+        count(Verdict::Skipped),
+    );
     println!("\n{held} hold, {violated} violated, {skipped} skipped");
     for row in rows.iter().filter(|row| row.verdict == Verdict::Violated) {
-        println!("violated: {}: {} (limit {})", row.invariant, row.measured, row.limit);
+        println!(
+            "violated: {}: {} (limit {})",
+            row.invariant, row.measured, row.limit
+        );
     }
     Ok(violated == 0 && held > 0)
 }

@@ -104,6 +104,11 @@ fn a_receive_that_ends_before_its_cancellation_arrives_is_over() {
     assert_eq!(again[2..], [receive(Front, 3 * CHUNK)]);
     // The cancellation may meet the new receive instead: then that one is repeated.
     rig.plays(&[(cancelled(Front), &[receive(Front, 3 * CHUNK)])]);
+    // And a receive that is armed again can be stopped again.
+    for buffer in 0..7 {
+        assert_eq!(rig.on(got(Front, buffer, 10)), []);
+    }
+    assert_eq!(rig.on(got(Front, 7, 10)), [cancel_receive(Front)]);
 }
 
 #[test]

@@ -67,9 +67,11 @@ fn a_peer_that_acknowledges_nothing_is_reset_in_the_end() {
         ]);
         let start = rig.now;
         let mut last = rig.on(unsent(Back, 1));
-        while last.is_empty() {
-            assert_eq!(rig.expire(), [check_unsent(Back)]);
-            last = rig.on(unsent(Back, 1));
+        for _ in 0..1000 {
+            if last.is_empty() {
+                assert_eq!(rig.expire(), [check_unsent(Back)]);
+                last = rig.on(unsent(Back, 1));
+            }
         }
         assert_eq!(last, over(Fin, Reset, Party::Client, Why::Reset));
         let waited = rig.now.since(start).as_micros() as u64;

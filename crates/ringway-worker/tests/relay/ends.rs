@@ -110,6 +110,34 @@ fn a_reset_of_the_backend_reaches_the_client_after_its_bytes() {
     }
 }
 
+/// The first reset waits for the other side to acknowledge bytes, and that side is gone.
+#[test]
+fn both_sides_reset_with_bytes_unacknowledged() {
+    for mode in MODES {
+        let world = World::new(Setting::of(mode));
+        socket2::SockRef::from(&world.backend)
+            .set_recv_buffer_size(4096)
+            .unwrap();
+        let (mut client, backend) = world.pair();
+        // More than the backend's kernel takes unread, less than the worker's kernel holds for it.
+        client.write_all(&[7; 100_000]).unwrap();
+        until("sent", || {
+            world.blocks.routes[0].sent_bytes[Peer::Backend].value() == 100_000
+        });
+        let completions = &world.blocks.worker.ring.completions;
+        let before = completions.value();
+        close_by_reset(client);
+        until("the worker knows", || completions.value() > before);
+        close_by_reset(backend);
+        world.until_idle();
+        assert_eq!(
+            closed(&world, Side::Client, CloseReason::Reset),
+            1,
+            "{mode:?}"
+        );
+    }
+}
+
 #[test]
 fn bytes_and_fin_sent_before_the_backend_accepts_arrive() {
     let world = World::new(Setting::default());

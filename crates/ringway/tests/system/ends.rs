@@ -240,7 +240,7 @@ fn both_sides_close_at_once() {
         let backend = Backend::new();
         let ringway = Setup::to([backend.address()])
             .relay(relay)
-            .workers(workers).access_log("DIR/access.log")
+            .workers(workers)
             .start();
         let together = Barrier::new(2);
         let end = |round: usize, mut stream: TcpStream| {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::count::{Counted, Counter, Scope, perf, strace};
+use super::count::{Counted, Counter, Scope, perf, strace, strace_works};
 use super::exposition::Exposition;
 use super::instance::{Config, Instance, UNCHECKED};
 use super::load::{Servers, figure, load, run};
@@ -33,10 +33,14 @@ fn short(rig: &Rig) -> io::Result<(Servers, Instance, String)> {
 /// System calls per short connection, 32 at a time, ended by the client's FIN.
 pub(super) fn system_calls(rig: &Rig) -> io::Result<Vec<Row>> {
     let (_servers, instance, to) = short(rig)?;
-    let mut command = load(rig, &["crr", "--to", &to, "--parallel", "32", "--count", "20000"]);
+    let mut command = load(
+        rig,
+        &["crr", "--to", &to, "--parallel", "32", "--count", "20000"],
+    );
     let name = "system calls per short connection, 32 at a time";
     let Some(Counted { count, result }) =
-        rig.counter.system_calls(rig, instance.pid(), &mut command)?
+        rig.counter
+            .system_calls(rig, instance.pid(), &mut command)?
     else {
         run(&mut command)?;
         let enters = instance.metrics()?.sum("ringway_uring_enters_total", &[])?;
@@ -56,15 +60,23 @@ pub(super) fn socket_options(rig: &Rig) -> io::Result<Vec<Row>> {
     let count = 500;
     let arguments = ["crr", "--to", &to, "--parallel", "8", "--count", "500"];
     let mut rows = Vec::new();
-    if Counter::detect_strace() {
+    if strace_works() {
         let options = ["-yy", "-e", "trace=setsockopt"];
         let (calls, _) = strace(rig, instance.pid(), &options, &mut load(rig, &arguments))?;
         let accepted = accepted_calls(&calls, &to);
-        let all = calls.lines().filter(|line| line.contains("setsockopt(")).count() as u64;
+        let all = calls
+            .lines()
+            .filter(|line| line.contains("setsockopt("))
+            .count() as u64;
         rows.push(Row::exactly(name, accepted, 0));
         let backend = (all - accepted) as f64 / f64::from(count);
         let shown = format!("{backend:.2} (TCP_NODELAY on the new socket)");
-        rows.push(Row::at_most("setsockopt per connection to a backend", backend, 1.0, &shown));
+        rows.push(Row::at_most(
+            "setsockopt per connection to a backend",
+            backend,
+            1.0,
+            &shown,
+        ));
     } else {
         rows.push(Row::skipped(name, "strace is missing or not allowed"));
     }
@@ -73,7 +85,11 @@ pub(super) fn socket_options(rig: &Rig) -> io::Result<Vec<Row>> {
         let events = ["io_uring:io_uring_submit_req if opcode == 46"];
         let scope = Scope::Process(instance.pid());
         let (counts, _) = perf(rig, scope, &events, &mut load(rig, &arguments))?;
-        rows.push(Row::exactly("socket commands through the ring", counts.iter().sum(), 0));
+        rows.push(Row::exactly(
+            "socket commands through the ring",
+            counts.iter().sum(),
+            0,
+        ));
     }
     Ok(rows)
 }
@@ -111,8 +127,17 @@ pub(super) fn conservation(rig: &Rig) -> io::Result<Vec<Row>> {
     let (mut sent, mut received) = (0, 0);
     for (name, options) in ENDINGS {
         let to = instance.address(name)?;
-        let arguments =
-            ["crr", "--to", &to, "--count", "12500", "--sources", "4", "--reply-size", "64"];
+        let arguments = [
+            "crr",
+            "--to",
+            &to,
+            "--count",
+            "12500",
+            "--sources",
+            "4",
+            "--reply-size",
+            "64",
+        ];
         let result = run(load(rig, &arguments).args(options))?;
         sent += figure(&result, "bytes_sent")?;
         received += figure(&result, "bytes_received")?;
@@ -128,8 +153,16 @@ pub(super) fn conservation(rig: &Rig) -> io::Result<Vec<Row>> {
     let bytes_in = metrics.sum("ringway_received_bytes_total", &client)? - before.bytes_in;
     let bytes_out = metrics.sum("ringway_sent_bytes_total", &client)? - before.bytes_out;
     let mut rows = vec![
-        Row::exactly("50,000 connections: accepted", accepted - before.accepted, 50_000),
-        Row::exactly("  accepted = closed + active + refused", closed + active + refused, accepted),
+        Row::exactly(
+            "50,000 connections: accepted",
+            accepted - before.accepted,
+            50_000,
+        ),
+        Row::exactly(
+            "  accepted = closed + active + refused",
+            closed + active + refused,
+            accepted,
+        ),
         Row::exactly("  active connections after", active, before.active),
         Row::exactly("  descriptors after", after.descriptors, before.descriptors),
         Row::exactly("  threads after", after.threads, before.threads),
@@ -137,7 +170,11 @@ pub(super) fn conservation(rig: &Rig) -> io::Result<Vec<Row>> {
         Row::exactly("  bytes sent to clients", bytes_out, received),
     ];
     if !quiet {
-        rows.push(Row::violated("  quiet within 5 s after the last", "no", "yes"));
+        rows.push(Row::violated(
+            "  quiet within 5 s after the last",
+            "no",
+            "yes",
+        ));
     }
     Ok(rows)
 }
@@ -165,7 +202,10 @@ impl State {
         let client = [("side", "client")];
         // Kernel workers have an invariant of their own.
         let names = thread_names(instance.pid())?;
-        let threads = names.iter().filter(|name| !name.starts_with("iou-")).count() as u64;
+        let threads = names
+            .iter()
+            .filter(|name| !name.starts_with("iou-"))
+            .count() as u64;
         Ok(State {
             descriptors: descriptors(instance.pid())?,
             threads,

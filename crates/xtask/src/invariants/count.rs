@@ -33,14 +33,12 @@ pub(super) struct Counted {
 impl Counter {
     /// The best that works here.
     pub(super) fn detect() -> Counter {
-        let works = |program: &str, arguments: &[&str]| {
-            let mut command = Command::new(program);
-            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        if works("perf", &["stat", "-e", "raw_syscalls:sys_enter", "--", "true"]) {
+        if works(
+            "perf",
+            &["stat", "-e", "raw_syscalls:sys_enter", "--", "true"],
+        ) {
             Counter::Perf
-        } else if works("strace", &["-c", "true"]) {
+        } else if strace_works() {
             Counter::Strace
         } else {
             Counter::Nothing
@@ -65,9 +63,16 @@ impl Counter {
     ) -> io::Result<Option<Counted>> {
         match self {
             Counter::Perf => {
-                let (counts, result) =
-                    perf(rig, Scope::Process(pid), &["raw_syscalls:sys_enter"], command)?;
-                Ok(Some(Counted { count: counts.iter().sum(), result }))
+                let (counts, result) = perf(
+                    rig,
+                    Scope::Process(pid),
+                    &["raw_syscalls:sys_enter"],
+                    command,
+                )?;
+                Ok(Some(Counted {
+                    count: counts.iter().sum(),
+                    result,
+                }))
             }
             Counter::Strace => {
                 let (summary, result) = strace(rig, pid, &["-c"], command)?;
@@ -78,6 +83,23 @@ impl Counter {
             Counter::Nothing => Ok(None),
         }
     }
+}
+
+/// Whether processes can be traced here.
+pub(super) fn strace_works() -> bool {
+    works("strace", &["-c", "true"])
+}
+
+fn works(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Whose events are counted.
@@ -113,7 +135,10 @@ pub(super) fn perf(
         }
     };
     let arguments: Vec<&OsStr> = command.get_args().collect();
-    perf.arg("--").arg(command.get_program()).args(arguments).stdin(Stdio::null());
+    perf.arg("--")
+        .arg(command.get_program())
+        .args(arguments)
+        .stdin(Stdio::null());
     let result = load::run(&mut perf)?;
     let counts = counts_of(&fs::read_to_string(&report)?);
     match counts.len() == events.len() {
@@ -150,7 +175,10 @@ pub(super) fn strace(
 /// Waits for strace's line about the process it attached to; the rest of its messages goes on being
 /// read, so that it never waits for a reader.
 fn wait_until_attached(strace: &mut Child) -> io::Result<()> {
-    let stderr = strace.stderr.take().ok_or_else(|| io::Error::other("stderr is not piped"))?;
+    let stderr = strace
+        .stderr
+        .take()
+        .ok_or_else(|| io::Error::other("stderr is not piped"))?;
     let mut stderr = BufReader::new(stderr);
     let mut line = String::new();
     stderr.read_line(&mut line)?;
@@ -163,7 +191,7 @@ fn wait_until_attached(strace: &mut Child) -> io::Result<()> {
 
 /// The counts of a `perf stat -x ,` report, in order. An event of a thread that never ran is not
 /// counted by perf, and is none.
-fn counts_of(report: &str) -> Vec<u64> {
+pub(super) fn counts_of(report: &str) -> Vec<u64> {
     report
         .lines()
         .filter(|line| !line.starts_with('#') && line.contains(','))
@@ -176,7 +204,9 @@ fn counts_of(report: &str) -> Vec<u64> {
 
 /// The number of calls in the last line of `strace -c`.
 fn total_of(summary: &str) -> Option<u64> {
-    let total = summary.lines().find(|line| line.trim_end().ends_with(" total"))?;
+    let total = summary
+        .lines()
+        .find(|line| line.trim_end().ends_with(" total"))?;
     total.split_whitespace().nth(3)?.parse().ok()
 }
 

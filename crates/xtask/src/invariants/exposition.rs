@@ -13,7 +13,9 @@ impl Exposition {
         let mut sum = 0.0;
         let mut found = false;
         for line in self.0.lines() {
-            let Some(rest) = line.strip_prefix(family) else { continue };
+            let Some(rest) = line.strip_prefix(family) else {
+                continue;
+            };
             let (written, value) = match rest.strip_prefix('{') {
                 Some(rest) => match rest.split_once("} ") {
                     Some(parts) => parts,
@@ -26,7 +28,9 @@ impl Exposition {
             };
             found = true;
             let has = |(name, value): &(&str, &str)| {
-                written.split(',').any(|label| label == format!("{name}=\"{value}\""))
+                written
+                    .split(',')
+                    .any(|label| label == format!("{name}=\"{value}\""))
             };
             if labels.iter().all(has) {
                 sum += value.parse::<f64>().map_err(io::Error::other)?;

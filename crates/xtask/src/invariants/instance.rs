@@ -31,7 +31,11 @@ pub(super) struct Config {
 impl Config {
     /// `workers` as in the file: `auto`, a number or a list of CPUs.
     pub(super) fn new(workers: &str) -> Config {
-        Config { workers: workers.to_owned(), listeners: String::new(), pools: String::new() }
+        Config {
+            workers: workers.to_owned(),
+            listeners: String::new(),
+            pools: String::new(),
+        }
     }
 
     /// One worker on the CPU that is kept for it.
@@ -47,8 +51,10 @@ impl Config {
         backends: &[SocketAddr],
         health_check: &str,
     ) -> Config {
-        let backends: Vec<String> =
-            backends.iter().map(|address| format!("{{address: \"{address}\"}}")).collect();
+        let backends: Vec<String> = backends
+            .iter()
+            .map(|address| format!("{{address: \"{address}\"}}"))
+            .collect();
         let backends = backends.join(", ");
         let _ = writeln!(
             self.listeners,
@@ -101,7 +107,12 @@ impl Instance {
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
-        let mut instance = Instance { child, socket, log, ready_after: Duration::ZERO };
+        let mut instance = Instance {
+            child,
+            socket,
+            log,
+            ready_after: Duration::ZERO,
+        };
         instance.wait_until_ready(begin)?;
         Ok(instance)
     }
@@ -115,7 +126,9 @@ impl Instance {
             if self.child.try_wait()?.is_some() || begin.elapsed() > PATIENCE {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("no log").to_owned();
-                return Err(io::Error::other(format!("ringway did not become ready: {last}")));
+                return Err(io::Error::other(format!(
+                    "ringway did not become ready: {last}"
+                )));
             }
             thread::sleep(Duration::from_micros(500));
         }
@@ -129,7 +142,9 @@ impl Instance {
     pub(super) fn address(&self, name: &str) -> io::Result<String> {
         let (_, body) = self.get("/v1/status")?;
         let status: Json = serde_json::from_str(&body)?;
-        let listeners = status["listeners"].as_array().map_or(&[][..], Vec::as_slice);
+        let listeners = status["listeners"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
         listeners
             .iter()
             .find(|listener| listener["name"] == name)
@@ -164,13 +179,23 @@ impl Instance {
     fn get(&self, path: &str) -> io::Result<(u16, String)> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         match status {
-            Some(_) if head.to_ascii_lowercase().contains("transfer-encoding: chunked") => {
+            Some(_)
+                if head
+                    .to_ascii_lowercase()
+                    .contains("transfer-encoding: chunked") =>
+            {
                 Err(io::Error::other(format!("{path} was answered in chunks")))
             }
             Some(status) => Ok((status, body.to_owned())),

@@ -27,7 +27,10 @@ impl Servers {
         for kind in kinds {
             command.arg(format!("--{kind}")).arg("127.0.0.1:0");
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut stdout = BufReader::new(piped(&mut child)?);
         let mut addresses = Vec::new();
         for _ in kinds {
@@ -39,15 +42,27 @@ impl Servers {
                     let address = address.parse().map_err(io::Error::other)?;
                     addresses.push(((*kind).to_owned(), address));
                 }
-                _ => return Err(io::Error::other(format!("the servers did not start: {line}"))),
+                _ => {
+                    return Err(io::Error::other(format!(
+                        "the servers did not start: {line}"
+                    )));
+                }
             }
         }
-        Ok(Servers { _stdin: child.stdin.take(), child, addresses })
+        Ok(Servers {
+            _stdin: child.stdin.take(),
+            child,
+            addresses,
+        })
     }
 
     /// The addresses that serve `kind`.
     pub(super) fn of(&self, kind: &str) -> Vec<SocketAddr> {
-        self.addresses.iter().filter(|(name, _)| name == kind).map(|(_, address)| *address).collect()
+        self.addresses
+            .iter()
+            .filter(|(name, _)| name == kind)
+            .map(|(_, address)| *address)
+            .collect()
     }
 }
 
@@ -71,7 +86,14 @@ impl Held {
     /// Opens `count` connections to `to`, exchanges once on each and holds them until dropped.
     pub(super) fn open(rig: &Rig, to: &str, count: u64) -> io::Result<Held> {
         let mut child = bench(rig)
-            .args(["idle", "--until-stdin-ends", "--to", to, "--connections", &count.to_string()])
+            .args([
+                "idle",
+                "--until-stdin-ends",
+                "--to",
+                to,
+                "--connections",
+                &count.to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -80,9 +102,15 @@ impl Held {
         stdout.read_line(&mut line)?;
         if line != format!("holding {count}\n") {
             let _ = child.wait();
-            return Err(io::Error::other(format!("{count} connections could not be held: {line}")));
+            return Err(io::Error::other(format!(
+                "{count} connections could not be held: {line}"
+            )));
         }
-        Ok(Held { _stdin: child.stdin.take(), child, _stdout: stdout })
+        Ok(Held {
+            _stdin: child.stdin.take(),
+            child,
+            _stdout: stdout,
+        })
     }
 }
 
@@ -96,7 +124,9 @@ impl Drop for Held {
 /// A `ringway-bench` on the CPU of the load.
 pub(super) fn bench(rig: &Rig) -> Command {
     let mut command = Command::new(&rig.bench);
-    command.args(["--json", "--cpus", &rig.load_cpu.to_string()]).stdin(Stdio::null());
+    command
+        .args(["--json", "--cpus", &rig.load_cpu.to_string()])
+        .stdin(Stdio::null());
     command
 }
 
@@ -115,7 +145,10 @@ pub(super) fn run(command: &mut Command) -> io::Result<Json> {
 
 /// Starts a load; [`finish`] waits for it.
 pub(super) fn begin(command: &mut Command) -> io::Result<Child> {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
 }
 
 /// Waits for a load that was begun.
@@ -140,9 +173,14 @@ pub(super) fn result(stdout: &[u8], stderr: &[u8]) -> io::Result<Json> {
 
 /// A count of a result.
 pub(super) fn figure(json: &Json, name: &str) -> io::Result<u64> {
-    json[name].as_u64().ok_or_else(|| io::Error::other(format!("no {name} in {json}")))
+    json[name]
+        .as_u64()
+        .ok_or_else(|| io::Error::other(format!("no {name} in {json}")))
 }
 
 fn piped(child: &mut Child) -> io::Result<ChildStdout> {
-    child.stdout.take().ok_or_else(|| io::Error::other("stdout is not piped"))
+    child
+        .stdout
+        .take()
+        .ok_or_else(|| io::Error::other("stdout is not piped"))
 }

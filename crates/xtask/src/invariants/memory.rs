@@ -42,7 +42,10 @@ pub(super) fn idle_connections(rig: &Rig) -> io::Result<Vec<Row>> {
     let _held = Held::open(rig, &to, total - WARM)?;
     let after = settled_memory(instance.pid())?;
     let each = after.saturating_sub(before) as f64 / (total - WARM) as f64;
-    let shown = format!("{each:.0} ({WARM} to {total}: {} KiB)", (after - before) / 1024);
+    let shown = format!(
+        "{each:.0} ({WARM} to {total}: {} KiB)",
+        (after - before) / 1024
+    );
     let watch = Duration::from_secs(5);
     let (begin, cpu_before) = (Instant::now(), cpu_ns(instance.pid())?);
     thread::sleep(watch);
@@ -67,7 +70,20 @@ pub(super) fn blocked_directions(rig: &Rig) -> io::Result<Vec<Row>> {
     let instance = Instance::start(rig, &config)?;
     let streams = BLOCKED.to_string();
     let up = |to: &str, time: &str| {
-        load(rig, &["bulk", "--to", to, "--direction", "up", "--streams", &streams, "--duration", time])
+        load(
+            rig,
+            &[
+                "bulk",
+                "--to",
+                to,
+                "--direction",
+                "up",
+                "--streams",
+                &streams,
+                "--duration",
+                time,
+            ],
+        )
     };
     // The same number of streams that are not blocked: what flows and buffers take once.
     super::load::run(&mut up(&instance.address("sink")?, "1s"))?;
@@ -89,7 +105,12 @@ pub(super) fn blocked_directions(rig: &Rig) -> io::Result<Vec<Row>> {
     let shown = format!("{each:.0} ({BLOCKED} directions)");
     let piped = pipes as f64 * PIPE_CAP / BLOCKED as f64;
     Ok(vec![
-        Row::at_most("user memory per blocked direction, bytes", each, DIRECTION_CAP, &shown),
+        Row::at_most(
+            "user memory per blocked direction, bytes",
+            each,
+            DIRECTION_CAP,
+            &shown,
+        ),
         Row::at_most(
             "pipe memory per blocked direction, bytes at most",
             piped,

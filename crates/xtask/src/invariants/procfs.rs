@@ -8,20 +8,31 @@ use std::path::PathBuf;
 /// The names of all threads, kernel workers of io_uring included.
 pub(super) fn thread_names(pid: u32) -> io::Result<Vec<String>> {
     let names = tasks(pid, "comm")?;
-    Ok(names.into_iter().map(|(_, name)| name.trim().to_owned()).collect())
+    Ok(names
+        .into_iter()
+        .map(|(_, name)| name.trim().to_owned())
+        .collect())
 }
 
 /// The ids of the threads whose name begins with `prefix`.
 pub(super) fn threads_named(pid: u32, prefix: &str) -> io::Result<Vec<u32>> {
     let names = tasks(pid, "comm")?;
-    Ok(names.into_iter().filter(|(_, name)| name.starts_with(prefix)).map(|(id, _)| id).collect())
+    Ok(names
+        .into_iter()
+        .filter(|(_, name)| name.starts_with(prefix))
+        .map(|(id, _)| id)
+        .collect())
 }
 
 /// CPU time of all threads so far, in nanoseconds.
 pub(super) fn cpu_ns(pid: u32) -> io::Result<u64> {
     let mut sum = 0;
     for (_, text) in tasks(pid, "schedstat")? {
-        sum += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        sum += text
+            .split(' ')
+            .next()
+            .and_then(|field| field.parse::<u64>().ok())
+            .unwrap_or(0);
     }
     Ok(sum)
 }
@@ -51,9 +62,12 @@ pub(super) fn descriptors(pid: u32) -> io::Result<u64> {
 /// The file that `name` is mapped from, if any mapped file's name begins with it.
 pub(super) fn mapped_file(pid: u32, name: &str) -> io::Result<Option<PathBuf>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let paths = maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
+    let paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
     let is_named = |path: &PathBuf| {
-        path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name))
+        path.file_name()
+            .is_some_and(|file| file.to_string_lossy().starts_with(name))
     };
     Ok(paths.into_iter().find(is_named))
 }
@@ -63,11 +77,14 @@ fn tasks(pid: u32, name: &str) -> io::Result<Vec<(u32, String)>> {
     let mut texts = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         let entry = entry?;
-        let Some(id) = entry.file_name().to_str().and_then(|id| id.parse().ok()) else { continue };
+        let Some(id) = entry.file_name().to_str().and_then(|id| id.parse().ok()) else {
+            continue;
+        };
         match fs::read_to_string(entry.path().join(name)) {
             Ok(text) => texts.push((id, text)),
             // ESRCH has no kind of its own.
-            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => {}
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => {}
             Err(error) => return Err(error),
         }
     }
@@ -88,7 +105,10 @@ mod tests {
     fn fields_are_found_at_the_beginning_of_a_line_only() {
         let status = "State:\tS\nnonvoluntary_ctxt_switches:\t7\nvoluntary_ctxt_switches:\t12\n";
         assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(12));
-        assert_eq!(field("Private_Dirty:      260 kB\n", "Private_Dirty:"), Some(260));
+        assert_eq!(
+            field("Private_Dirty:      260 kB\n", "Private_Dirty:"),
+            Some(260)
+        );
         assert_eq!(field(status, "Threads:"), None);
     }
 

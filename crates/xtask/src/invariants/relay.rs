@@ -34,13 +34,35 @@ pub(super) fn io_wq(rig: &Rig) -> io::Result<Vec<Row>> {
         for arguments in [
             &["rr", "--to", &echo, "--duration", "1s"][..],
             &["rr", "--to", &echo, "--duration", "1s", "--size", "16KiB"],
-            &["bulk", "--to", &source, "--streams", "4", "--duration", "1s"],
-            &["bulk", "--to", &echo, "--streams", "4", "--duration", "1s", "--direction", "echo"],
+            &[
+                "bulk",
+                "--to",
+                &source,
+                "--streams",
+                "4",
+                "--duration",
+                "1s",
+            ],
+            &[
+                "bulk",
+                "--to",
+                &echo,
+                "--streams",
+                "4",
+                "--duration",
+                "1s",
+                "--direction",
+                "echo",
+            ],
             &["crr", "--to", &reply, "--count", "5000"],
         ] {
             most = most.max(kernel_workers(rig, &instance, arguments)?);
         }
-        rows.push(Row::exactly(&format!("io-wq threads under load, relay {mode}"), most, 0));
+        rows.push(Row::exactly(
+            &format!("io-wq threads under load, relay {mode}"),
+            most,
+            0,
+        ));
     }
     Ok(rows)
 }
@@ -51,7 +73,12 @@ fn kernel_workers(rig: &Rig, instance: &Instance, arguments: &[&str]) -> io::Res
     let mut most = 0;
     while child.try_wait()?.is_none() {
         let names = thread_names(instance.pid())?;
-        most = most.max(names.iter().filter(|name| name.starts_with("iou-wrk")).count() as u64);
+        most = most.max(
+            names
+                .iter()
+                .filter(|name| name.starts_with("iou-wrk"))
+                .count() as u64,
+        );
         thread::sleep(Duration::from_millis(20));
     }
     finish(child)?;
@@ -64,11 +91,24 @@ pub(super) fn round_trips(rig: &Rig) -> io::Result<Vec<Row>> {
     let config = Config::pinned(rig).listener("echo", "auto", &servers.of("echo"), UNCHECKED);
     let instance = Instance::start(rig, &config)?;
     let to = instance.address("echo")?;
-    let mut command =
-        load(rig, &["rr", "--to", &to, "--connections", "64", "--size", "64", "--count", "200000"]);
+    let mut command = load(
+        rig,
+        &[
+            "rr",
+            "--to",
+            &to,
+            "--connections",
+            "64",
+            "--size",
+            "64",
+            "--count",
+            "200000",
+        ],
+    );
     let name = "system calls per 64 B round trip, 64 connections";
     let Some(Counted { count, result }) =
-        rig.counter.system_calls(rig, instance.pid(), &mut command)?
+        rig.counter
+            .system_calls(rig, instance.pid(), &mut command)?
     else {
         run(&mut command)?;
         let enters = instance.metrics()?.sum("ringway_uring_enters_total", &[])?;
@@ -77,7 +117,12 @@ pub(super) fn round_trips(rig: &Rig) -> io::Result<Vec<Row>> {
     };
     let trips = figure(&result, "operations_all")?;
     let each = count as f64 / trips as f64;
-    Ok(vec![Row::at_most(name, each, 0.5, &format!("{each:.3} ({count} for {trips})"))])
+    Ok(vec![Row::at_most(
+        name,
+        each,
+        0.5,
+        &format!("{each:.3} ({count} for {trips})"),
+    )])
 }
 
 /// System calls per megabyte of one stream, each way, promotion included.
@@ -91,14 +136,28 @@ pub(super) fn bulk(rig: &Rig) -> io::Result<Vec<Row>> {
     for direction in ["down", "up"] {
         let name = format!("system calls per MB of one bulk stream, {direction}");
         let to = instance.address(direction)?;
-        let mut command =
-            load(rig, &["bulk", "--to", &to, "--direction", direction, "--bytes", "2GiB"]);
+        let mut command = load(
+            rig,
+            &[
+                "bulk",
+                "--to",
+                &to,
+                "--direction",
+                direction,
+                "--bytes",
+                "2GiB",
+            ],
+        );
         let Some(Counted { count, result }) =
-            rig.counter.system_calls(rig, instance.pid(), &mut command)?
+            rig.counter
+                .system_calls(rig, instance.pid(), &mut command)?
         else {
             run(&mut command)?;
             let enters = instance.metrics()?.sum("ringway_uring_enters_total", &[])?;
-            rows.push(Row::skipped(&name, &format!("not countable; {enters} ring enters so far")));
+            rows.push(Row::skipped(
+                &name,
+                &format!("not countable; {enters} ring enters so far"),
+            ));
             continue;
         };
         let bytes = figure(&result, "bytes_sent")? + figure(&result, "bytes_received")?;

@@ -57,7 +57,11 @@ impl Rig {
         format!(
             "Linux {}, {}, worker on CPU {}, load on CPU {}, {} descriptors; system calls counted by {}",
             uname().release().to_string_lossy(),
-            if getuid().is_root() { "root" } else { "ordinary user" },
+            if getuid().is_root() {
+                "root"
+            } else {
+                "ordinary user"
+            },
             self.worker_cpu,
             self.load_cpu,
             self.descriptors_max,
@@ -82,7 +86,15 @@ impl Drop for Rig {
 fn build() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--locked", "-p", "ringway", "-p", "ringway-bench"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "ringway",
+            "-p",
+            "ringway-bench",
+        ])
         .status()?;
     if !status.success() {
         return Err(io::Error::other("the release build failed"));
@@ -97,11 +109,16 @@ fn build() -> io::Result<PathBuf> {
 fn existing(path: PathBuf) -> io::Result<PathBuf> {
     match path.is_file() {
         true => Ok(path),
-        false => Err(io::Error::other(format!("{} does not exist", path.display()))),
+        false => Err(io::Error::other(format!(
+            "{} does not exist",
+            path.display()
+        ))),
     }
 }
 
 fn usable_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect())
 }

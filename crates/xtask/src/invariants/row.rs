@@ -34,13 +34,21 @@ pub(super) struct Row {
 impl Row {
     /// `value` must be at most `limit`; `shown` is how the value is printed.
     pub(super) fn at_most(invariant: &str, value: f64, limit: f64, shown: &str) -> Row {
-        let verdict = if value <= limit { Verdict::Holds } else { Verdict::Violated };
+        let verdict = if value <= limit {
+            Verdict::Holds
+        } else {
+            Verdict::Violated
+        };
         Row::new(invariant, shown, &format!("<= {limit}"), verdict)
     }
 
     /// `value` must be `due`.
     pub(super) fn exactly(invariant: &str, value: u64, due: u64) -> Row {
-        let verdict = if value == due { Verdict::Holds } else { Verdict::Violated };
+        let verdict = if value == due {
+            Verdict::Holds
+        } else {
+            Verdict::Violated
+        };
         Row::new(invariant, &value.to_string(), &due.to_string(), verdict)
     }
 
@@ -69,8 +77,17 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { invariant, measured, limit, verdict } = self;
-        write!(f, "{invariant:<58} {measured:<52} {limit:>9}  {}", verdict.name())
+        let Row {
+            invariant,
+            measured,
+            limit,
+            verdict,
+        } = self;
+        write!(
+            f,
+            "{invariant:<58} {measured:<52} {limit:>9}  {}",
+            verdict.name()
+        )
     }
 }
 
@@ -81,8 +98,14 @@ mod tests {
     #[test]
     fn a_value_at_its_limit_holds() {
         assert_eq!(Row::at_most("x", 0.5, 0.5, "0.5").verdict, Verdict::Holds);
-        assert_eq!(Row::at_most("x", 0.51, 0.5, "0.51").verdict, Verdict::Violated);
-        assert_eq!(Row::at_most("x", f64::NAN, 0.5, "?").verdict, Verdict::Violated);
+        assert_eq!(
+            Row::at_most("x", 0.51, 0.5, "0.51").verdict,
+            Verdict::Violated
+        );
+        assert_eq!(
+            Row::at_most("x", f64::NAN, 0.5, "?").verdict,
+            Verdict::Violated
+        );
         assert_eq!(Row::exactly("x", 1, 0).verdict, Verdict::Violated);
         assert_eq!(Row::exactly("x", 0, 0).verdict, Verdict::Holds);
     }
