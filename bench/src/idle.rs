@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Idle) -> io::Result<Outcome> {
     let patience = args.target.patience;
     let mut connections = Connections::open(&routes, numbers, clock, args.size, patience)?;
     let start_ns = clock.now_ns();
-    connections.exchange(Pace::OnceEach)?;
+    connections.exchange(Pace::OnceEach { next: 0 })?;
     // For whoever waits for it: from here on nothing happens.
     println!("holding {}", connections.alive());
     io::stdout().flush()?;

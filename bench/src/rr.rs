@@ -21,6 +21,10 @@ use crate::poller::Poller;
 use crate::socket::{Received, Sent, receive, transmit};
 use crate::tally::Tally;
 
+/// Round trips open at a time where each connection has one: what a burst of all of them at once
+/// makes a balancer do is not what holding them costs.
+const ONCE_OPEN_MAX: usize = 128;
+
 /// The poller's key of the timer: no connection has it.
 const TIMER_KEY: usize = usize::MAX;
 
@@ -88,8 +92,8 @@ pub(crate) enum Pace {
     Count { left: u64 },
     /// At fixed times.
     Fixed(Schedule),
-    /// One on each connection.
-    OnceEach,
+    /// One on each connection, a bounded number at a time; `next` is the first that had none.
+    OnceEach { next: usize },
 }
 
 /// One connection and its open round trip.
@@ -179,11 +183,14 @@ impl Connections {
         let edge = EventFlags::IN | EventFlags::ET;
         self.poller.add(timer.fd(), TIMER_KEY, edge)?;
         let mut stuck_ns = self.clock.now_ns() + self.patience_ns;
-        if !matches!(pace, Pace::Fixed(_)) {
-            for key in 0..self.connections.len() {
-                let now_ns = self.clock.now_ns();
-                self.start_next(key, &mut pace, now_ns);
-            }
+        let first = match pace {
+            Pace::Fixed(_) => 0,
+            Pace::OnceEach { .. } => self.connections.len().min(ONCE_OPEN_MAX),
+            Pace::Until { .. } | Pace::Count { .. } => self.connections.len(),
+        };
+        for key in 0..first {
+            let now_ns = self.clock.now_ns();
+            self.start_next(key, &mut pace, now_ns);
         }
         loop {
             let now_ns = self.clock.now_ns();
@@ -259,8 +266,17 @@ impl Connections {
         }
     }
 
-    /// Starts the next round trip of connection `key`, if `pace` has one.
+    /// Starts the next round trip, if `pace` has one: of connection `key`, whose last one is over,
+    /// or of one that had none.
     fn start_next(&mut self, key: usize, pace: &mut Pace, now_ns: u64) {
+        if let Pace::OnceEach { next } = pace {
+            let alive = |key: &usize| self.connections[*key].is_some();
+            if let Some(key) = (*next..self.connections.len()).find(alive) {
+                *next = key + 1;
+                self.start(key, now_ns);
+            }
+            return;
+        }
         let Some(connection) = &self.connections[key] else {
             return;
         };
@@ -273,8 +289,9 @@ impl Connections {
             Pace::Fixed(schedule) if connection.turns < connection.turns_due => {
                 schedule.due_ns(key, connection.turns)
             }
-            Pace::OnceEach if connection.turns == 0 => now_ns,
-            Pace::Until { .. } | Pace::Count { .. } | Pace::Fixed(_) | Pace::OnceEach => return,
+            Pace::Until { .. } | Pace::Count { .. } | Pace::Fixed(_) | Pace::OnceEach { .. } => {
+                return;
+            }
         };
         self.start(key, from_ns);
     }

@@ -10,6 +10,8 @@
 //! Invariant: at most [`QUEUED_BYTES_MAX`] bytes are held in buffers: a receive is armed with a
 //! budget of no more than what is left of it, and ends by itself when the budget is used up.
 
+mod splicing;
+
 use crate::chunks::{BufferNumber, Chunk, ChunkQueue};
 use crate::flow::Turn;
 use crate::{Backlog, Fault, Output, Rearm, RelayMode, Residue, Side};
@@ -181,16 +183,17 @@ impl Half {
 
     /// Whether every byte received has been handed to the kernel for the destination.
     pub(crate) fn is_drained(&self) -> bool {
-        self.queue.is_empty()
-            && self.pipe_bytes == 0
-            && !self
-                .in_flight
-                .has(InFlight::SEND | InFlight::SPLICE_OUT | InFlight::SPLICE_IN)
+        !self.has_bytes() && !self.in_flight.has(InFlight::SPLICE_IN)
     }
 
-    /// Whether bytes wait here, or may wait in the source's socket because nothing fetches them.
+    fn has_bytes(&self) -> bool {
+        !self.queue.is_empty() || self.pipe_bytes > 0 || self.is_sending()
+    }
+
+    /// Whether bytes wait here, or may wait in the source's socket because nothing fetches them. A
+    /// splice of the ring that waits for bytes has none; those it brings after all are noticed.
     pub(crate) fn holds_back(&self) -> bool {
-        !self.is_drained() || (self.starved && self.stage == Stage::Flowing)
+        self.has_bytes() || (self.starved && self.stage == Stage::Flowing)
     }
 
     /// The source ended. Its bytes so far still go out.
@@ -369,217 +372,6 @@ impl Half {
         while self.pop_first(turn).is_some() {}
         if let Some(chunk) = sending {
             self.queue.push(turn.chunks, chunk);
-        }
-    }
-
-    // ── splice ──────────────────────────────────────────────────────────────────────────────────
-
-    /// Changes to splice once nothing is in flight or queued; until then nothing new is received.
-    fn promote(&mut self, turn: &mut Turn<'_>) {
-        if self.in_flight.has(InFlight::RECEIVE) {
-            self.cancel_receive(turn);
-        } else if self.is_drained() {
-            self.engine = Engine::Splice;
-            self.lean_rounds = 0;
-            self.pump_splice(turn);
-        }
-    }
-
-    fn demote(&mut self, promote_at: u32, turn: &mut Turn<'_>) {
-        self.release_pipe(turn);
-        self.engine = Engine::Copy;
-        self.streak = 0;
-        self.promote_at = promote_at;
-        self.pump_copy(Destination::Open, turn);
-    }
-
-    fn pump_splice(&mut self, turn: &mut Turn<'_>) {
-        if self.pipe_bytes > 0 {
-            if !self
-                .in_flight
-                .has(InFlight::SPLICE_OUT | InFlight::POLL_OUT)
-            {
-                self.splice_out(turn);
-            }
-        } else if self.stage != Stage::Flowing {
-            self.release_pipe(turn);
-        } else if !self
-            .in_flight
-            .has(InFlight::SPLICE_IN | InFlight::POLL_IN | InFlight::PIPE)
-        {
-            self.await_bytes(turn);
-        }
-    }
-
-    /// The pipe is empty. Without a ring splice waiting on it, a quiet direction holds none.
-    fn await_bytes(&mut self, turn: &mut Turn<'_>) {
-        self.rounds = 0;
-        match turn.params.relay {
-            RelayMode::UringSplice => self.splice_in(turn),
-            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
-                self.release_pipe(turn);
-                self.in_flight.start(InFlight::POLL_IN);
-                turn.emit(Output::PollReadable { from: self.from });
-            }
-        }
-    }
-
-    fn splice_in(&mut self, turn: &mut Turn<'_>) {
-        let (from, len) = (self.from, self.pipe_capacity);
-        if !self.has_pipe {
-            self.in_flight.start(InFlight::PIPE);
-            turn.emit(Output::TakePipe { from });
-            return;
-        }
-        self.in_flight.start(InFlight::SPLICE_IN);
-        turn.emit(match turn.params.relay {
-            RelayMode::UringSplice => Output::RingSpliceIn { from, len },
-            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => Output::SpliceIn { from, len },
-        });
-    }
-
-    fn splice_out(&mut self, turn: &mut Turn<'_>) {
-        self.in_flight.start(InFlight::SPLICE_OUT);
-        let (from, len) = (self.from, self.pipe_bytes);
-        turn.emit(match turn.params.relay {
-            RelayMode::UringSplice => Output::RingSpliceOut { from, len },
-            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
-                Output::SpliceOut { from, len }
-            }
-        });
-    }
-
-    /// The source is readable, ended or failed.
-    pub(crate) fn on_readable(&mut self, turn: &mut Turn<'_>) {
-        self.in_flight.end(InFlight::POLL_IN);
-        if self.stage == Stage::Flowing {
-            self.splice_in(turn);
-        }
-    }
-
-    /// The destination has room or failed.
-    pub(crate) fn on_writable(&mut self) {
-        self.in_flight.end(InFlight::POLL_OUT);
-    }
-
-    /// A pipe, or none is free: then the direction goes on as copy.
-    pub(crate) fn on_pipe(&mut self, grant: Option<u32>, turn: &mut Turn<'_>) {
-        self.in_flight.end(InFlight::PIPE);
-        match grant {
-            Some(capacity) => {
-                self.has_pipe = true;
-                self.pipe_capacity = capacity;
-                if self.stage == Stage::Flowing {
-                    self.splice_in(turn);
-                } else {
-                    self.release_pipe(turn);
-                }
-            }
-            None if self.stage == Stage::Flowing => self.demote(PROMOTE_AGAIN_AFTER_BYTES, turn),
-            None => {}
-        }
-    }
-
-    /// Bytes went into the pipe. Returns how the source ended, if it did.
-    pub(crate) fn on_spliced_in(
-        &mut self,
-        result: Result<u32, Fault>,
-        turn: &mut Turn<'_>,
-    ) -> Option<End> {
-        self.in_flight.end(InFlight::SPLICE_IN);
-        match result {
-            Ok(bytes) if bytes > 0 => {
-                self.pipe_bytes += bytes;
-                if self.stage != Stage::Flowing {
-                    return None;
-                }
-                self.received_bytes += u64::from(bytes);
-                self.spliced_bytes += u64::from(bytes);
-                let is_lean = bytes < LEAN_BYTES;
-                self.lean_rounds = if is_lean {
-                    self.lean_rounds.saturating_add(1)
-                } else {
-                    0
-                };
-                None
-            }
-            Ok(_) => Some(End::Fin),
-            Err(_) if self.stage != Stage::Flowing => None,
-            // Readable, and yet nothing to splice: urgent data, which splice(2) does not pass.
-            Err(Fault::WouldBlock) => {
-                self.demote(PROMOTE_AGAIN_AFTER_BYTES, turn);
-                None
-            }
-            Err(Fault::Cancelled) => None,
-            Err(Fault::Reset | Fault::Other) => Some(End::Reset),
-        }
-    }
-
-    /// Bytes left the pipe. Returns the fault of the destination, if there was one.
-    pub(crate) fn on_spliced_out(
-        &mut self,
-        result: Result<u32, Fault>,
-        turn: &mut Turn<'_>,
-    ) -> Option<Fault> {
-        self.in_flight.end(InFlight::SPLICE_OUT);
-        let moved = result.unwrap_or(0);
-        self.sent_bytes += u64::from(moved);
-        self.pipe_bytes = self.pipe_bytes.saturating_sub(moved);
-        if self.stage == Stage::Dead {
-            return None;
-        }
-        match result {
-            Ok(_) | Err(Fault::WouldBlock) => {}
-            Err(fault) => return Some(fault),
-        }
-        if self.pipe_bytes > 0 {
-            self.await_room(turn);
-        } else if self.stage == Stage::Flowing {
-            self.next_round(turn);
-        }
-        None
-    }
-
-    fn await_room(&mut self, turn: &mut Turn<'_>) {
-        match turn.params.relay {
-            RelayMode::UringSplice => self.splice_out(turn),
-            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
-                self.in_flight.start(InFlight::POLL_OUT);
-                turn.emit(Output::PollWritable { from: self.from });
-            }
-        }
-    }
-
-    fn next_round(&mut self, turn: &mut Turn<'_>) {
-        self.rounds += 1;
-        let is_auto = turn.params.relay == RelayMode::Auto;
-        if is_auto && self.lean_rounds >= LEAN_ROUNDS_MAX {
-            self.demote(PROMOTE_AFTER_BYTES, turn);
-        } else if self.rounds < SPLICE_ROUNDS_MAX && self.lean_rounds == 0 {
-            self.splice_in(turn);
-        } else {
-            self.await_bytes(turn);
-        }
-    }
-
-    /// Gives the pipe up, unless an operation is still using it.
-    pub(crate) fn release_pipe(&mut self, turn: &mut Turn<'_>) {
-        if self.has_pipe
-            && !self
-                .in_flight
-                .has(InFlight::SPLICE_IN | InFlight::SPLICE_OUT)
-        {
-            let residue = if self.pipe_bytes == 0 {
-                Residue::Empty
-            } else {
-                Residue::Bytes
-            };
-            turn.emit(Output::GivePipe {
-                from: self.from,
-                residue,
-            });
-            self.has_pipe = false;
-            self.pipe_bytes = 0;
         }
     }
 }

@@ -48,8 +48,8 @@ pub struct FlowParams {
 
 impl FlowParams {
     /// `attempts`: backends tried at most per connection, at least one; `chunk_size`: bytes of a
-    /// receive buffer, at most half of [`crate::QUEUED_BYTES_MAX`]; `refuse`: what a client gets for
-    /// whom no backend could be connected.
+    /// receive buffer, at most half of [`QUEUED_BYTES_MAX`]; `refuse`: what a client gets for whom
+    /// no backend could be connected.
     ///
     /// # Panics
     /// When `chunk_size` is 0 or more than that: a receive could then get a budget of nothing.

@@ -3,10 +3,10 @@
 //!
 //! | when | what |
 //! | --- | --- |
-//! | a FIN is passed on | the source ended by FIN and the destination's kernel took every byte it wrote |
+//! | a FIN is passed on | its source ended by FIN and the destination's kernel has all of it |
 //! | a socket is closed by FIN | that, or Ringway's own decision with nothing known undelivered |
-//! | a socket is reset | not after a clean end; bytes that came before a peer's reset were acknowledged first |
-//! | a flow finishes | nothing in flight, no buffer, no pipe; the reason is true; its counters are right |
+//! | a socket is reset | not after a clean end; what came before a peer's reset was acknowledged |
+//! | a flow finishes | nothing in flight, no buffer, no pipe; reason and counters are true |
 //! | the world is over | everything was given back; each peer saw the end it was owed |
 
 use ringway_flow::{CloseHow, Ended, Moment, Party, QUEUED_BYTES_MAX, Side, Span, Why};

@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::CloseHow::{Fin, Reset};
 use crate::Output::MarkFirstByte;
-use crate::{Fault, Input, Party, Side, Timeouts, Why};
+use crate::{Fault, Input, Party, Timeouts, Why};
 
 #[test]
 fn a_reset_with_nothing_before_it_is_passed_on_at_once() {
@@ -100,7 +100,8 @@ fn bytes_for_a_side_that_reset_are_dropped() {
 
 #[test]
 fn a_reset_seen_by_a_send_first_leaves_what_was_received_to_deliver() {
-    // The send has taken the socket's error: the receive meets the rest of the bytes, then a mere end.
+    // The send has taken the socket's error: the receive meets the rest of the bytes, then a mere
+    // end.
     Rig::relaying(OFF).plays(&[
         (got(Front, 0, 100), &[send(Front, 0, 0, 100)]),
         (
@@ -230,7 +231,7 @@ fn a_drain_cuts_a_reset_short() {
 
 #[test]
 fn a_reset_that_was_seen_is_never_ended_by_fin() {
-    // The backend's reset was seen by a send; what it sent before cannot be fetched for lack of buffers.
+    // The backend's reset was seen by a send; what it sent before has not been fetched yet.
     let mut rig = Rig::relaying(OFF);
     rig.on(Input::Starved { from: Back });
     rig.on(got(Front, 0, 10));
@@ -238,12 +239,7 @@ fn a_reset_that_was_seen_is_never_ended_by_fin() {
     rig.on(cancelled(Front));
     rig.on(Input::BuffersFree { from: Back });
     rig.wait(2 * SECOND);
-    for side in Side::BOTH {
-        assert_eq!(
-            rig.flow.received_bytes(side),
-            if side == Front { 10 } else { 0 }
-        );
-    }
+    assert!(!rig.flow.is_quiet(rig.now));
     rig.plays(&[
         (Input::Close(Why::Drain), &[cancel_all(Back)]),
         (

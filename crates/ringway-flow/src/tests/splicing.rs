@@ -1,4 +1,4 @@
-//! Bytes through pipes: promotion and demotion, pipes that are scarce, ends and resets in mid-stream.
+//! Bytes through pipes: promotion and demotion, scarce pipes, ends and resets in mid-stream.
 
 use super::rig::*;
 use crate::CloseHow::{Fin, Reset};
@@ -409,4 +409,43 @@ fn an_end_that_is_received_is_doubted_too_while_the_ring_splices_to_the_same_soc
             &over(Fin, Reset, Party::Client, Why::Reset),
         ),
     ]);
+}
+
+/// Both directions wait in the ring for bytes.
+fn splicing_in_the_ring() -> Rig {
+    let mut rig = connected(RelayMode::UringSplice);
+    rig.on(pipe(Back));
+    rig.on(cancelled(Front));
+    rig.on(pipe(Front));
+    rig.wait(2 * SECOND);
+    rig
+}
+
+#[test]
+fn a_ring_splice_that_waits_for_bytes_holds_none_back() {
+    let mut rig = splicing_in_the_ring();
+    assert!(rig.flow.is_quiet(rig.now));
+    rig.plays(&[
+        (
+            Input::Close(Why::Idle),
+            &[cancel_all(Front), cancel_all(Back)],
+        ),
+        (
+            splice_failed_in(Front, Fault::Cancelled),
+            &[give_pipe(Front, Residue::Empty)],
+        ),
+    ]);
+    let outputs = rig.on(splice_failed_in(Back, Fault::Cancelled));
+    assert_eq!(outputs[0], give_pipe(Back, Residue::Empty));
+    assert_eq!(outputs[1..], over(Fin, Fin, Party::Ringway, Why::Idle));
+}
+
+#[test]
+fn what_a_ring_splice_brings_while_the_flow_closes_is_missed_by_its_destination() {
+    let mut rig = splicing_in_the_ring();
+    rig.on(Input::Close(Why::Idle));
+    rig.on(splice_failed_in(Back, Fault::Cancelled));
+    let outputs = rig.on(spliced_in(Front, 10));
+    assert_eq!(outputs[0], give_pipe(Front, Residue::Bytes));
+    assert_eq!(outputs[1..], over(Fin, Reset, Party::Ringway, Why::Idle));
 }

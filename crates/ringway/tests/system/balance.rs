@@ -74,15 +74,12 @@ fn least_connections_avoids_the_busy_one() {
     let servers = [Server::echo(b'a'), Server::echo(b'b')];
     let setup = Setup::to(servers.each_ref().map(Server::address));
     let ringway = setup.balance("least_connections").start();
-    let mut busy = Vec::new();
-    while busy.len() < 10 {
-        let (client, name) = greeted(ringway.address());
-        if name == b'a' {
-            busy.push(client);
-        }
-    }
+    let clients: Vec<(TcpStream, u8)> = (0..20).map(|_| greeted(ringway.address())).collect();
+    let (busy, over): (Vec<_>, Vec<_>) = clients.into_iter().partition(|(_, name)| *name == b'a');
+    assert_eq!((busy.len(), over.len()), (10, 10));
+    drop(over);
+    ringway.until_connections(10);
     assert_eq!(sequence(ringway.address(), 20), "b".repeat(20));
-    drop(busy);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use crate::backend::{Backend, Server};
-use crate::peers::{End, connect, drain, end_by, read_exactly, until};
+use crate::peers::{End, PATIENCE, connect, drain, end_by, read_exactly, until};
 use crate::setup::Setup;
 
 /// What became of a client that waits for a greeting.
@@ -15,7 +15,12 @@ enum Outcome {
 }
 
 fn try_in(address: SocketAddr) -> Outcome {
-    let mut client = connect(address);
+    // A reset may come before the kernel has told of the connection.
+    let mut client = match TcpStream::connect(address) {
+        Ok(client) => client,
+        Err(error) => return Outcome::Out(end_by(error)),
+    };
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     match client.read(&mut [0; 1]) {
         Ok(1) => Outcome::In(client),
         Ok(_) => Outcome::Out(End::Fin),

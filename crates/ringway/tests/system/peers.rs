@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// How long anything that must happen may take on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything that must happen may take on a loaded machine. Shorter than the deadlines that
+/// would end what hangs, such as `timeouts.half_close` and `shutdown.drain`.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Polls for what must become true soon.
 pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {

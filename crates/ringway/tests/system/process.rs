@@ -21,6 +21,8 @@ pub(crate) enum Launch {
     Plain,
     /// With so many descriptors, soft and hard.
     Descriptors(u32),
+    /// With so many, of which the second number is taken by files that whoever started it left open.
+    Crowded(u32, u32),
     /// As a user without privileges; the test must be root.
     AsNobody,
 }
@@ -223,6 +225,13 @@ fn command(launch: Launch, dir: &Path) -> Command {
                 &format!("ulimit -n {count}; exec \"$0\" \"$@\""),
                 BINARY,
             ]);
+            command
+        }
+        Launch::Crowded(count, taken) => {
+            let mut command = Command::new("bash");
+            let open = "for ((fd = 10; fd < 10 + $1; fd++)); do eval \"exec $fd</dev/null\"; done";
+            let script = format!("ulimit -n $0; {open}; shift; exec \"$@\"");
+            command.args(["-c", &script, &count.to_string(), &taken.to_string(), BINARY]);
             command
         }
         Launch::AsNobody => {

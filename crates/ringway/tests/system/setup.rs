@@ -70,7 +70,7 @@ impl Setup {
             pool: Vec::new(),
             backends: backends.into_iter().map(backend).collect(),
             access: "off",
-            shutdown: "{delay: 0s, drain: 10s}",
+            shutdown: "{delay: 0s, drain: 30s}",
             launch: Launch::Plain,
         }
     }
@@ -117,9 +117,9 @@ impl Setup {
         Setup { balance, ..self }
     }
 
-    /// Checks that notice within a fraction of a second.
+    /// Checks that notice within a second.
     pub(crate) fn health_checks(self) -> Setup {
-        let health = "{interval: 50ms, timeout: 1s, rise: 2, fall: 2}".to_owned();
+        let health = "{interval: 250ms, timeout: 250ms, rise: 2, fall: 2}".to_owned();
         Setup { health, ..self }
     }
 

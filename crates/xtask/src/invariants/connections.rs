@@ -1,6 +1,7 @@
 //! What a short connection costs, and that nothing is left of it. Invariant: every connection and
 //! every byte of the loads is accounted for on the metrics page.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -61,15 +62,11 @@ pub(super) fn socket_options(rig: &Rig) -> io::Result<Vec<Row>> {
     let arguments = ["crr", "--to", &to, "--parallel", "8", "--count", "500"];
     let mut rows = Vec::new();
     if strace_works() {
-        let options = ["-yy", "-e", "trace=setsockopt"];
+        let options = ["-y", "-e", "trace=socket,setsockopt"];
         let (calls, _) = strace(rig, instance.pid(), &options, &mut load(rig, &arguments))?;
-        let accepted = accepted_calls(&calls, &to);
-        let all = calls
-            .lines()
-            .filter(|line| line.contains("setsockopt("))
-            .count() as u64;
+        let OptionCalls { made, accepted } = option_calls(&calls);
         rows.push(Row::exactly(name, accepted, 0));
-        let backend = (all - accepted) as f64 / f64::from(count);
+        let backend = made as f64 / f64::from(count);
         let shown = format!("{backend:.2} (TCP_NODELAY on the new socket)");
         rows.push(Row::at_most(
             "setsockopt per connection to a backend",
@@ -94,16 +91,43 @@ pub(super) fn socket_options(rig: &Rig) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The calls on sockets whose own address is that of the listener at `to`: the accepted ones.
-fn accepted_calls(calls: &str, to: &str) -> u64 {
-    let accepted = |line: &&str| {
-        line.contains("setsockopt(")
-            && line
-                .split_once("TCP:[")
-                .and_then(|(_, rest)| rest.split_once("->"))
-                .is_some_and(|(own, _)| own == to)
+/// Calls of setsockopt, by where their socket came from.
+#[derive(Debug, PartialEq, Eq)]
+struct OptionCalls {
+    /// From socket(2): a connection to a backend.
+    made: u64,
+    /// From anywhere else: accepted.
+    accepted: u64,
+}
+
+/// Tells the calls apart by the identity of their socket, which `strace -y` writes: descriptors are
+/// used again, sockets are not.
+fn option_calls(calls: &str) -> OptionCalls {
+    let mut found = OptionCalls {
+        made: 0,
+        accepted: 0,
     };
-    calls.lines().filter(accepted).count() as u64
+    let mut made = HashSet::new();
+    for line in calls.lines() {
+        if line.contains("socket(") {
+            made.extend(
+                line.split_once(") = ")
+                    .and_then(|(_, result)| identity(result)),
+            );
+        } else if let Some((_, arguments)) = line.split_once("setsockopt(") {
+            match identity(arguments).is_some_and(|socket| made.contains(socket)) {
+                true => found.made += 1,
+                false => found.accepted += 1,
+            }
+        }
+    }
+    found
+}
+
+/// The socket in `25<TCP:[4312523]>`, which strace may write in several ways.
+fn identity(descriptor: &str) -> Option<&str> {
+    let (_, rest) = descriptor.split_once('[')?;
+    rest.split_once(']').map(|(inode, _)| inode)
 }
 
 /// 50,000 short connections, ended in every way: nothing is left and every byte is counted.
@@ -224,10 +248,18 @@ mod tests {
     #[test]
     fn accepted_sockets_are_told_from_those_to_backends() {
         let calls = "\
-            7 setsockopt(12<TCP:[127.0.0.1:80->127.0.0.1:999]>, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n\
-            7 setsockopt(13<TCP:[127.0.0.1:999->127.0.0.1:80]>, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n\
-            7 setsockopt(14<TCP:[1234]>, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n\
+            7 socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = 12<TCP:[500]>\n\
+            7 setsockopt(12<TCP:[500]>, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n\
+            7 setsockopt(12<TCP:[501]>, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n\
             7 --- SIGCHLD ---\n";
-        assert_eq!(accepted_calls(calls, "127.0.0.1:80"), 1);
+        assert_eq!(
+            option_calls(calls),
+            OptionCalls {
+                made: 1,
+                accepted: 1
+            }
+        );
+        assert_eq!(identity("12<socket:[77]>, SOL_TCP"), Some("77"));
+        assert_eq!(identity("-1 EMFILE"), None);
     }
 }

@@ -1,13 +1,14 @@
 //! What connections that do nothing, and connections that cannot go on, cost in memory and CPU.
-//! Invariant: memory is measured as a slope between two numbers of connections, so that what the
-//! process has anyway is not counted.
+//! Invariant: an idle connection is measured as a slope between two numbers of them, so that what the
+//! process has anyway is not counted; a blocked direction is measured with everything that was not
+//! there before, so that nothing it causes is left out.
 
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::instance::{Config, Instance, UNCHECKED};
-use super::load::{Held, Servers, begin, load};
+use super::load::{Held, Servers, begin, load, run};
 use super::procfs::{cpu_ns, private_dirty};
 use super::rig::Rig;
 use super::row::Row;
@@ -37,6 +38,19 @@ pub(super) fn idle_connections(rig: &Rig) -> io::Result<Vec<Row>> {
         let reason = format!("{} descriptors are too few", rig.descriptors_max);
         return Ok(vec![Row::skipped(memory, &reason)]);
     }
+    // Buffers that all connections share are touched here, each of them.
+    for size in ["16KiB", "64"] {
+        let arguments = [
+            "rr",
+            "--to",
+            &to,
+            "--connections",
+            "500",
+            "--count",
+            "20000",
+        ];
+        run(load(rig, &arguments).args(["--size", size]))?;
+    }
     let _warm = Held::open(rig, &to, WARM)?;
     let before = settled_memory(instance.pid())?;
     let _held = Held::open(rig, &to, total - WARM)?;
@@ -63,37 +77,22 @@ pub(super) fn idle_connections(rig: &Rig) -> io::Result<Vec<Row>> {
 
 /// Memory of a direction whose receiver takes nothing.
 pub(super) fn blocked_directions(rig: &Rig) -> io::Result<Vec<Row>> {
-    let servers = Servers::start(rig, &["stall", "sink"], &[])?;
-    let config = Config::pinned(rig)
-        .listener("stall", "auto", &servers.of("stall"), UNCHECKED)
-        .listener("sink", "auto", &servers.of("sink"), UNCHECKED);
+    let servers = Servers::start(rig, &["stall"], &[])?;
+    let config = Config::pinned(rig).listener("stall", "auto", &servers.of("stall"), UNCHECKED);
     let instance = Instance::start(rig, &config)?;
-    let streams = BLOCKED.to_string();
-    let up = |to: &str, time: &str| {
-        load(
-            rig,
-            &[
-                "bulk",
-                "--to",
-                to,
-                "--direction",
-                "up",
-                "--streams",
-                &streams,
-                "--duration",
-                time,
-            ],
-        )
-    };
-    // The same number of streams that are not blocked: what flows and buffers take once.
-    super::load::run(&mut up(&instance.address("sink")?, "1s"))?;
+    let (to, streams) = (instance.address("stall")?, BLOCKED.to_string());
+    let mut up = load(rig, &["bulk", "--to", &to, "--direction", "up"]);
+    up.args(["--duration", "60s", "--streams", &streams]);
     let before = settled_memory(instance.pid())?;
     // Ended below: it would wait for bytes that nobody takes.
-    let mut child = begin(&mut up(&instance.address("stall")?, "60s"))?;
+    let mut child = begin(&mut up)?;
     let blocked = instance.settles(Duration::from_secs(10), |metrics| {
         Ok(metrics.sum("ringway_listener_connections", &[("listener", "stall")])? == BLOCKED)
     });
-    let after = blocked.and_then(|_| settled_memory(instance.pid()));
+    let after = blocked.and_then(|all| match all {
+        true => settled_memory(instance.pid()),
+        false => Err(io::Error::other("the streams did not all connect")),
+    });
     let pipes = instance
         .metrics()
         .and_then(|metrics| metrics.sum("ringway_worker_pipes", &[("state", "in_use")]));
