@@ -261,7 +261,7 @@ impl Half {
     }
 
     fn send_first(&mut self, turn: &mut Turn<'_>) {
-        if self.in_flight.has(InFlight::SEND) {
+        if self.in_flight.has(InFlight::SEND | InFlight::POLL_OUT) {
             return;
         }
         if let Some(Chunk { buffer, len }) = self.queue.first(turn.chunks) {
@@ -342,6 +342,10 @@ impl Half {
         }
         let sent = match result {
             Ok(sent) => sent,
+            Err(Fault::WouldBlock) => {
+                self.poll_writable(turn);
+                return None;
+            }
             Err(fault) => return Some(fault),
         };
         self.head_sent += sent;

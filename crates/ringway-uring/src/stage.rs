@@ -71,6 +71,10 @@ impl Ring {
 
     /// Sends `start..start + len` of a held buffer: [`CompletionKind::Sent`], possibly with a short
     /// count. Until then the buffer can be read but not written, sent again or recycled.
+    ///
+    /// It does not wait for room: EAGAIN says that there is none. The kernel would wait by polling
+    /// the socket, which is ready for ever once its peer has shut down; then it would try over and
+    /// over, and leave the send to a thread (`iou-wrk-*`) that it blocks.
     pub fn send(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -81,7 +85,7 @@ impl Ring {
     ) {
         let bytes = self.buffers.begin_send(buffer, start, len);
         let entry = opcode::Send::new(Fd(fd.as_raw_fd()), bytes, len)
-            .flags(libc::MSG_NOSIGNAL)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
             .build();
         let data = UserData {
             buffer: buffer.0,

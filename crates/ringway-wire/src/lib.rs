@@ -1,11 +1,12 @@
 //! Pure: the wire formats a balancer reads before it relays.
 //!
-//! The PROXY protocol, versions 1 and 2, both directions. Parsers look at all bytes received so far and say
-//! [`Parse::Done`], [`Parse::NeedMore`] or [`Parse::Reject`]; they keep no state, so how the bytes were cut into
-//! segments cannot matter. What is not here: sockets, deadlines, and the decision whom to believe.
+//! The PROXY protocol, versions 1 and 2, both directions; the server name and ALPN of a TLS ClientHello. Parsers look
+//! at all bytes received so far and say [`Parse::Done`], [`Parse::NeedMore`] or [`Parse::Reject`]; they keep no state,
+//! so how the bytes were cut into segments cannot matter. What is not here: sockets, deadlines, and the decision whom
+//! to believe and where to send whom.
 //!
 //! **Invariant:** nothing allocates, no input panics, and a parser rejects at the first byte no valid input can
-//! have there. Values borrow from the bytes they were parsed from.
+//! have there. Values borrow from the bytes they were parsed from, or are of a fixed size.
 //!
 //! ```
 //! use ringway_wire::{Parse, parse_proxy};
@@ -29,6 +30,15 @@ mod tlv;
 
 mod crc32c;
 
+mod alpn;
+mod handshake;
+mod hello;
+mod host_name;
+
+pub use alpn::{Alpn, AlpnProtocol};
+pub use handshake::CLIENT_HELLO_MAX;
+pub use hello::{ClientHello, HelloProgress, ServerName, parse_client_hello};
+pub use host_name::{HOST_NAME_MAX, HostName, NameFault};
 pub use parse::{Parse, Reason};
 pub use proxy::{
     Addresses, Command, PROXY_HEADER_MAX, ProxyHeader, ProxyVersion, Transport, UNIX_PATH_SIZE,

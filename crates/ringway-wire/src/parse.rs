@@ -23,7 +23,7 @@ pub enum Parse<T> {
     Reject(Reason),
 }
 
-/// Why bytes are not a valid header.
+/// Why bytes are not a valid header or hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The first bytes are those of neither version of the PROXY protocol.
@@ -54,6 +54,24 @@ pub enum Reason {
     ChecksumForm,
     /// The checksum is not that of the header.
     ChecksumMismatch,
+    /// The first two bytes are not those of a TLS handshake record: something else is spoken, an SSLv2 hello included.
+    NotTls,
+    /// The first handshake message is not a ClientHello.
+    NotClientHello,
+    /// A record of a hello is empty or longer than any record may be.
+    RecordLength,
+    /// A hello is interrupted by a record that is not of the handshake.
+    RecordInterleaved,
+    /// A hello ends beyond [`crate::CLIENT_HELLO_MAX`].
+    HelloTooLong,
+    /// A length inside a hello does not fit what it is in.
+    HelloForm,
+    /// An extension is there twice.
+    DuplicateExtension,
+    /// The lengths inside the server name extension do not fit each other.
+    ServerNameForm,
+    /// The lengths inside the ALPN extension do not fit each other, or a protocol has no name.
+    AlpnForm,
 }
 
 impl fmt::Display for Reason {
@@ -73,6 +91,15 @@ impl fmt::Display for Reason {
             Self::TlvTruncated => "v2: TLV beyond the end of the header",
             Self::ChecksumForm => "v2: malformed checksum",
             Self::ChecksumMismatch => "v2: wrong checksum",
+            Self::NotTls => "not TLS",
+            Self::NotClientHello => "TLS: not a ClientHello",
+            Self::RecordLength => "TLS: bad record length",
+            Self::RecordInterleaved => "TLS: ClientHello interrupted by another record",
+            Self::HelloTooLong => "TLS: ClientHello longer than 64 KiB",
+            Self::HelloForm => "TLS: malformed ClientHello",
+            Self::DuplicateExtension => "TLS: extension present twice",
+            Self::ServerNameForm => "TLS: malformed server name extension",
+            Self::AlpnForm => "TLS: malformed ALPN extension",
         })
     }
 }
@@ -91,6 +118,10 @@ pub(crate) enum Stop {
 
 /// One step of a parser.
 pub(crate) type Step<T> = Result<T, Stop>;
+
+pub(crate) fn reject<T>(reason: Reason) -> Step<T> {
+    Err(Stop::Reject(reason))
+}
 
 impl<T> From<Step<(T, usize)>> for Parse<T> {
     fn from(step: Step<(T, usize)>) -> Self {

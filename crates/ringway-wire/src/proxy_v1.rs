@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
-use crate::parse::{Parse, Reason, Step, Stop};
+use crate::parse::{Parse, Reason, Step, Stop, reject};
 use crate::proxy::{Addresses, Command, ProxyHeader, ProxyVersion, Transport};
 use crate::tlv::Tlvs;
 
@@ -304,10 +304,6 @@ impl<'a> Line<'a> {
         }
         Ok(())
     }
-}
-
-fn reject<T>(reason: Reason) -> Step<T> {
-    Err(Stop::Reject(reason))
 }
 
 /// The groups of an IPv6 address read so far, and where the double colon was.

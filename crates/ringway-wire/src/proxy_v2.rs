@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use crate::crc32c::Crc32c;
-use crate::parse::{Parse, Reason, Step, Stop};
+use crate::parse::{Parse, Reason, Step, Stop, reject};
 use crate::proxy::{Addresses, Command, ProxyHeader, ProxyVersion, Transport, UNIX_PATH_SIZE};
 use crate::tlv::{PREFIX_SIZE, TlvType, Tlvs};
 
@@ -241,10 +241,6 @@ fn checksum(whole: &[u8], at: usize) -> [u8; 4] {
         .update(&[0; 4])
         .update(&whole[at + 4..]);
     crc.value().to_be_bytes()
-}
-
-fn reject<T>(reason: Reason) -> Step<T> {
-    Err(Stop::Reject(reason))
 }
 
 /// What a header is to say besides addresses. The default is nothing.

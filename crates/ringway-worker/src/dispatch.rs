@@ -2,9 +2,10 @@
 
 use ringway_flow::{Backlog, Chunk, Fault, Input, Rearm, Side};
 use ringway_metrics::{ConnectError, Peer};
-use ringway_uring::{Completion, CompletionKind, Errno};
+use ringway_uring::{Completion, CompletionKind, Errno, Interest, Operation, Readiness};
 
 use crate::access::AttemptOutcome;
+use crate::effects::checked_end;
 use crate::tag::Tag;
 use crate::worker::Worker;
 
@@ -101,9 +102,12 @@ impl Worker {
                 Some(Input::Connected(result.map_err(fault)))
             }
             (Tag::PollIn(from), CompletionKind::Polled(_)) => Some(Input::Readable { from }),
-            (Tag::PollOut(from), CompletionKind::Polled(_)) => Some(Input::Writable { from }),
+            (Tag::PollOut(from), CompletionKind::Polled(result)) => {
+                self.on_polled_out(slot, from, result, more)
+            }
             (Tag::SpliceIn(from), CompletionKind::Spliced(result)) => {
-                let result = result.map_err(fault);
+                let socket = self.slots.get(slot).socket(from);
+                let result = checked_end(socket, result.map_err(fault));
                 self.count_spliced_in(slot, from, result);
                 Some(Input::SplicedIn { from, result })
             }
@@ -134,6 +138,34 @@ impl Worker {
                 fault: fault(errno),
             },
         }
+    }
+
+    /// Perhaps there is room in the destination. A socket whose peer has ended is called ready for
+    /// ever after: then changes are listened to, until one of them is room.
+    fn on_polled_out(
+        &mut self,
+        slot: u32,
+        from: Side,
+        result: Result<Readiness, Errno>,
+        more: bool,
+    ) -> Option<Input> {
+        let held = self.slots.get(slot);
+        let token = Tag::PollOut(from).of(slot, self.slots.generation(slot));
+        let is_ready = match result {
+            Ok(ready) => ready.is_writable() || ready.is_error() || ready.is_hung_up(),
+            Err(_) => true,
+        };
+        match (is_ready || held.flow.is_closing(), more) {
+            (true, false) => return Some(Input::Writable { from }),
+            // Its last completion is the answer.
+            (true, true) => self.ring.cancel(token, Operation::Poll),
+            (false, true) => {}
+            (false, false) => {
+                let to = held.socket(from.other());
+                self.ring.poll_multishot(to, token, Interest::Writable);
+            }
+        }
+        None
     }
 
     /// Notes how an attempt to connect ended, where it is counted and where it is logged.

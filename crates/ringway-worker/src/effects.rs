@@ -11,6 +11,7 @@ use ringway_uring::{
     BufferId, Errno, Interest, Operation, connect_socket, peer_address, shutdown_write, splice_in,
     splice_out, unsent_bytes,
 };
+use rustix::net::{RecvFlags, recv};
 
 use crate::access::AttemptOutcome;
 use crate::dispatch::{fault, peer};
@@ -209,6 +210,7 @@ impl Worker {
     fn splice_in(&mut self, slot: u32, from: Side, len: u32) -> Input {
         let held = self.slots.get(slot);
         let result = moved(splice_in(held.socket(from), held.pipe(from), len as usize));
+        let result = checked_end(held.socket(from), result);
         self.count_spliced_in(slot, from, result);
         Input::SplicedIn { from, result }
     }
@@ -283,6 +285,21 @@ fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> u32 {
     }
     // Where the kernel cannot tell, waiting would not help.
     unsent_bytes(socket).unwrap_or(0)
+}
+
+/// Behind urgent data a splice from a socket says "end" once the FIN has come, although there are
+/// bytes: as if it would block, so that they are received instead.
+pub(crate) fn checked_end(
+    socket: BorrowedFd<'_>,
+    result: Result<u32, Fault>,
+) -> Result<u32, Fault> {
+    let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match result {
+        Ok(0) if recv(socket, &mut [0; 1], look).is_ok_and(|(bytes, _)| bytes > 0) => {
+            Err(Fault::WouldBlock)
+        }
+        Ok(_) | Err(_) => result,
+    }
 }
 
 fn moved(result: Result<usize, Errno>) -> Result<u32, Fault> {

@@ -161,7 +161,11 @@ impl Half {
             return None;
         }
         match result {
-            Ok(_) | Err(Fault::WouldBlock) => {}
+            Ok(_) => {}
+            Err(Fault::WouldBlock) => {
+                self.poll_writable(turn);
+                return None;
+            }
             Err(fault) => return Some(fault),
         }
         if self.pipe_bytes > 0 {
@@ -175,11 +179,13 @@ impl Half {
     pub(super) fn await_room(&mut self, turn: &mut Turn<'_>) {
         match turn.params.relay {
             RelayMode::UringSplice => self.splice_out(turn),
-            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
-                self.in_flight.start(InFlight::POLL_OUT);
-                turn.emit(Output::PollWritable { from: self.from });
-            }
+            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => self.poll_writable(turn),
         }
+    }
+
+    pub(super) fn poll_writable(&mut self, turn: &mut Turn<'_>) {
+        self.in_flight.start(InFlight::POLL_OUT);
+        turn.emit(Output::PollWritable { from: self.from });
     }
 
     pub(super) fn next_round(&mut self, turn: &mut Turn<'_>) {

@@ -1,8 +1,9 @@
 //! Bytes in both directions through buffers: order, budgets, back-pressure, shortage.
 
 use super::rig::*;
+use crate::CloseHow::Reset;
 use crate::Output::MarkFirstByte;
-use crate::{Input, QUEUED_BYTES_MAX, Side};
+use crate::{Fault, Input, Party, QUEUED_BYTES_MAX, Side, Why};
 
 #[test]
 fn sends_go_out_one_at_a_time_and_in_order() {
@@ -152,4 +153,42 @@ fn one_shot_receives_are_repeated() {
         let again = [send(side, 0, 0, 100), receive(side, 3 * CHUNK)];
         assert!(outputs.ends_with(&again), "{outputs:?}");
     }
+}
+
+#[test]
+fn a_full_destination_is_polled_and_gets_the_same_bytes_again() {
+    let mut rig = Rig::relaying(OFF);
+    rig.plays(&[
+        (got(Front, 0, 100), &[send(Front, 0, 0, 100)]),
+        (sent(Front, 60), &[send(Front, 0, 60, 40)]),
+        (send_failed(Front, Fault::WouldBlock), &[poll_out(Front)]),
+        // More bytes wait with them, and so does the end.
+        (got(Front, 1, 10), &[]),
+        (fin(Front), &[]),
+        (Input::Writable { from: Front }, &[send(Front, 0, 60, 40)]),
+        (
+            sent(Front, 40),
+            &[recycle(0), send(Front, 1, 0, 10)],
+        ),
+        (sent(Front, 10), &[recycle(1), shut(Back)]),
+    ]);
+}
+
+#[test]
+fn a_flow_that_closes_while_a_destination_is_full_gives_its_buffers_back() {
+    let mut rig = Rig::relaying(OFF);
+    rig.on(got(Front, 0, 100));
+    rig.plays(&[
+        (send_failed(Front, Fault::WouldBlock), &[poll_out(Front)]),
+        (
+            Input::Close(Why::Idle),
+            &[cancel_all(Front), cancel_all(Back), recycle(0)],
+        ),
+        (cancelled(Front), &[]),
+        (cancelled(Back), &[]),
+        (
+            Input::Writable { from: Front },
+            &over(Reset, Reset, Party::Ringway, Why::Idle),
+        ),
+    ]);
 }

@@ -127,6 +127,36 @@ fn a_reader_that_stops_is_waited_for_and_loses_nothing() {
     }
 }
 
+/// The kernel calls it the end of the stream when a splice meets an urgent byte after the FIN came.
+#[test]
+fn an_urgent_byte_does_not_end_a_stream() {
+    const PART: usize = 150_000;
+    for mode in MODES {
+        let world = World::new(Setting::of(mode));
+        socket2::SockRef::from(&world.backend)
+            .set_recv_buffer_size(4096)
+            .unwrap();
+        let (mut client, mut backend) = world.pair();
+        let (mut stream, mut all) = (Stream(11), vec![0; 4 * PART]);
+        stream.fill(&mut all);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                client.write_all(&all[..3 * PART]).unwrap();
+                socket2::SockRef::from(&client)
+                    .send_out_of_band(b"!")
+                    .unwrap();
+                client.write_all(&all[3 * PART..]).unwrap();
+                fin(&client);
+            });
+            let received = &world.blocks.routes[0].received_bytes[ringway_metrics::Peer::Client];
+            until("it streams", || received.value() > 100_000);
+            let mut got = Vec::new();
+            backend.read_to_end(&mut got).unwrap();
+            assert!(got == all, "{mode:?}: {} bytes of {}", got.len(), all.len());
+        });
+    }
+}
+
 #[test]
 fn many_connections_at_once_never_mix() {
     for mode in MODES {

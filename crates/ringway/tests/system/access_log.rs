@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::backend::{Backend, Server, closed_address};
 use crate::instance::Ringway;
-use crate::peers::{End, connect, drain, fin, read_exactly, reset, until};
+use crate::peers::{End, connect, drain, fin, read_exactly, reset, turned_away, until};
 use crate::setup::Setup;
 
 const FILE: &str = "DIR/access.log";
@@ -81,9 +81,10 @@ fn a_reset_connection_says_who_did_it() {
 #[test]
 fn every_backend_that_was_tried_is_named_with_its_failure() {
     let (first, second) = (closed_address().to_string(), closed_address().to_string());
-    let ringway = Setup::to([&first, &second]).access_log(FILE).start();
+    let setup = Setup::to([&first, &second]).listener("limits: {over: close}");
+    let ringway = setup.access_log(FILE).start();
     let client = connect(ringway.address());
-    assert_eq!(drain(&client), (Vec::new(), End::Reset));
+    assert_eq!(drain(&client), (Vec::new(), End::Fin));
     let line = one_line(&ringway);
     let mut tried: Vec<Value> = line["attempts"].as_array().unwrap().clone();
     tried.sort_by_key(Value::to_string);
@@ -103,12 +104,12 @@ fn every_backend_that_was_tried_is_named_with_its_failure() {
 #[test]
 fn a_refused_connection_has_a_line_too() {
     let backend = Backend::new();
-    let setup = Setup::to([backend.address()]).listener("limits: {connections: 1}");
+    let setup = Setup::to([backend.address()]).listener("limits: {connections: 1, over: close}");
     let ringway = setup.access_log(FILE).start();
     let _first = backend.pair(&ringway);
     let refused = connect(ringway.address());
     let address = local(&refused);
-    assert_eq!(drain(refused), (Vec::new(), End::Reset));
+    assert_eq!(drain(refused), (Vec::new(), End::Fin));
     let line = one_line(&ringway);
     assert_eq!(
         (&line["refused"], &line["client"]),
@@ -198,7 +199,7 @@ fn a_log_that_takes_nothing_holds_nobody_up() {
     let dropped = || ringway.metrics().sum("access_log_dropped_total", &[]);
     let mut refused = 0;
     while refused % 500 != 0 || refused == 0 || dropped() == 0 {
-        drain(connect(ringway.address()));
+        turned_away(ringway.address());
         refused += 1;
         assert!(refused < 50_000, "nothing is dropped although nobody reads");
     }

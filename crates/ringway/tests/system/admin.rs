@@ -47,7 +47,11 @@ impl Admin {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        Metrics(self.get("/metrics").unwrap().body)
+        self.try_metrics().unwrap()
+    }
+
+    pub(crate) fn try_metrics(&self) -> io::Result<Metrics> {
+        Ok(Metrics(self.get("/metrics")?.body))
     }
 }
 
@@ -56,6 +60,17 @@ impl Admin {
 pub(crate) struct Metrics(String);
 
 impl Metrics {
+    /// What was counted, without what is zero and without distributions: for the reader of a failure.
+    pub(crate) fn nonzero(&self) -> String {
+        let is_told = |line: &&str| {
+            !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_seconds")
+        };
+        self.0.lines().filter(is_told).collect::<Vec<_>>().join(
+            "
+",
+        )
+    }
+
     /// The sum over the series of a family that have all of these labels.
     pub(crate) fn sum(&self, family: &str, labels: &[(&str, &str)]) -> i64 {
         self.each(family, labels).iter().sum()

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Socket, Type};
 
 use crate::instance::Ringway;
 use crate::peers::{PATIENCE, connect, patient, reset};
@@ -24,9 +25,7 @@ impl Backend {
     }
 
     pub(crate) fn at(address: SocketAddr) -> Backend {
-        let listener = TcpListener::bind(address).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        Backend(listener)
+        Backend(listen(address))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -51,6 +50,18 @@ impl Backend {
     }
 }
 
+/// With a queue as long as the kernel allows: what does not fit it is lost without a word, after it
+/// was told that it is connected.
+fn listen(address: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    // For those that are started again at the same address.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(4096).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.into()
+}
+
 /// An address where nobody listens.
 pub(crate) fn closed_address() -> SocketAddr {
     Backend::new().address()
@@ -59,13 +70,12 @@ pub(crate) fn closed_address() -> SocketAddr {
 /// A listener whose queue is full: SYNs to it are dropped. It is so while this lives.
 #[derive(Debug)]
 pub(crate) struct BlackHole {
-    listener: socket2::Socket,
-    _queued: Vec<socket2::Socket>,
+    listener: Socket,
+    _queued: Vec<Socket>,
 }
 
 impl BlackHole {
     pub(crate) fn new() -> BlackHole {
-        use socket2::{Domain, Socket, Type};
         let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let listener = socket();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -153,8 +163,7 @@ impl Server {
 
     /// Listens again at the same address.
     pub(crate) fn start(&mut self) {
-        let listener = TcpListener::bind(self.address).unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = listen(self.address);
         let (stop, open) = (Arc::<AtomicBool>::default(), Arc::<Open>::default());
         let thread = {
             let (stop, open) = (Arc::clone(&stop), Arc::clone(&open));

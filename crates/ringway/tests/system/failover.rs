@@ -1,19 +1,20 @@
 //! Backends that fail to take a connection, each in its way, and what the client notices of it.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use crate::backend::{Backend, BlackHole, Server, closed_address};
-use crate::peers::{End, connect, drain, reset, until};
+use crate::peers::{End, connect, drain, reset, turned_away, until};
 use crate::setup::Setup;
 
 fn ask(address: SocketAddr) -> (TcpStream, Vec<u8>, End) {
     let mut client = connect(address);
     // Where every attempt fails, the client may be reset before it has asked.
-    let _ = client.write_all(b"once");
-    let _ = client.shutdown(std::net::Shutdown::Write);
+    if client.write_all(b"once").is_err() || client.shutdown(Shutdown::Write).is_err() {
+        return (client, Vec::new(), End::Reset);
+    }
     let (answer, end) = drain(&client);
     (client, answer, end)
 }
@@ -89,8 +90,7 @@ fn a_backend_that_resets_has_its_reset_passed_on_and_is_not_tried_again() {
     let server = Server::new(reset);
     let ringway = Setup::to([server.address()]).start();
     for _ in 0..20 {
-        let client = connect(ringway.address());
-        assert_eq!(drain(&client), (Vec::new(), End::Reset));
+        assert_eq!(turned_away(ringway.address()), End::Reset);
     }
     ringway.until_closed("backend", "reset", 20);
     assert_eq!(
@@ -128,15 +128,9 @@ fn a_killed_backend_costs_no_new_connection_while_another_lives() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    let mut client = connect(address);
-                    // A backend may die before it is asked.
-                    let sent = client.write_all(b"once");
-                    let _ = client.shutdown(std::net::Shutdown::Write);
-                    let (answer, end) = drain(&client);
+                    let (_, answer, end) = ask(address);
                     match end {
-                        End::Fin => {
-                            assert!(sent.is_ok() && answer.ends_with(b"once"), "{answer:?}")
-                        }
+                        End::Fin => assert!(answer.ends_with(b"once"), "{answer:?}"),
                         End::Reset => drop(cut.fetch_add(1, Ordering::Relaxed)),
                     }
                     asked.fetch_add(1, Ordering::Relaxed);
@@ -144,12 +138,16 @@ fn a_killed_backend_costs_no_new_connection_while_another_lives() {
             });
         }
         for round in 0..10 {
-            let asked_before = asked.load(Ordering::Relaxed);
+            let load_goes_on = || {
+                let before = asked.load(Ordering::Relaxed);
+                until("load goes on", || {
+                    asked.load(Ordering::Relaxed) > before + 100
+                });
+            };
             servers[round % 2].kill();
-            until("load goes on", || {
-                asked.load(Ordering::Relaxed) > asked_before + 100
-            });
+            load_goes_on();
             servers[round % 2].start();
+            load_goes_on();
         }
         is_over.store(true, Ordering::Relaxed);
     });

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use crate::backend::{Backend, Server, closed_address};
 use crate::instance::Ringway;
-use crate::peers::{End, connect, drain, fin, read_exactly, until};
+use crate::peers::{End, connect, drain, fin, read_exactly, turned_away, until};
 use crate::setup::Setup;
 
 fn greeting(ringway: &Ringway) -> (TcpStream, u8) {
@@ -158,7 +158,7 @@ fn when_all_are_down_one_is_tried_all_the_same() {
     server.kill();
     let ringway = Setup::to([address]).workers(2).health_checks().start();
     until("it is down", || ringway.backend_state(0) == "down");
-    assert_eq!(drain(connect(ringway.address())), (Vec::new(), End::Reset));
+    assert_eq!(turned_away(ringway.address()), End::Reset);
     ringway.until_closed("backend", "connect_failed", 1);
     assert_eq!(ringway.metrics().sum("pool_fail_open_total", &[]), 1);
 }
@@ -170,7 +170,7 @@ fn when_all_are_down_connections_are_refused_where_the_pool_says_so() {
         let setup = setup.pool("when_all_down: refuse");
         let ringway = setup.listener(&format!("limits: {{over: {over}}}")).start();
         until("it is down", || ringway.backend_state(0) == "down");
-        assert_eq!(drain(connect(ringway.address())), (Vec::new(), end));
+        assert_eq!(turned_away(ringway.address()), end);
         until("counted", || ringway.refused("no_backend") == 1);
         let metrics = ringway.metrics();
         assert_eq!(metrics.sum("pool_fail_open_total", &[]), 0);

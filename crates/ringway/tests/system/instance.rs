@@ -260,7 +260,12 @@ impl Ringway {
 
 impl Drop for Ringway {
     fn drop(&mut self) {
-        if !std::thread::panicking() && self.process.is_running() {
+        if std::thread::panicking() {
+            // One that has ended, or hangs, has its log to speak for it.
+            if let Ok(metrics) = self.admin.try_metrics() {
+                eprintln!("─── counters of the instance ───\n{}", metrics.nonzero());
+            }
+        } else if self.process.is_running() {
             self.settle();
             self.stop(PATIENCE);
         }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use crate::backend::{Backend, Server};
-use crate::peers::{End, PATIENCE, connect, drain, end_by, read_exactly, until};
+use crate::peers::{End, PATIENCE, drain, end_by, read_exactly, turned_away, until};
 use crate::setup::Setup;
 
 /// What became of a client that waits for a greeting.
@@ -127,7 +127,7 @@ fn a_place_is_free_as_soon_as_its_connection_is_over() {
     let setup = Setup::to([backend.address()]).listener("limits: {connections: 1}");
     let ringway = setup.start();
     let first = backend.pair(&ringway);
-    assert_eq!(drain(connect(ringway.address())), (Vec::new(), End::Reset));
+    assert_eq!(turned_away(ringway.address()), End::Reset);
     drop(first);
     ringway.until_connections(0);
     let (client, accepted) = backend.pair(&ringway);

@@ -85,6 +85,34 @@ fn blocked_connections_hold_bounded_memory() {
     }
 }
 
+/// Whoever asks the kernel whether a socket has room is told at once that its peer has ended, too.
+#[test]
+fn those_who_half_closed_and_do_not_read_cost_neither_time_nor_threads() {
+    for mode in MODES {
+        let backend = Backend::new();
+        let ringway = Setup::to([backend.address()]).relay(mode).start();
+        let pair = |_| {
+            let client = connect_narrow(ringway.address());
+            fin(&client);
+            let accepted = backend.accept();
+            assert_eq!(drain(&accepted), (Vec::new(), End::Fin));
+            (client, accepted)
+        };
+        let (clients, senders): (Vec<TcpStream>, Vec<TcpStream>) = (0..30).map(pair).unzip();
+        fill(&ringway, &senders);
+        let load = ringway.process.load_over(Duration::from_millis(500));
+        assert!(load < 0.5, "{mode:?}: waiting takes {load} of a CPU");
+        let threads = ringway.process.threads();
+        let of_the_ring = threads.iter().filter(|name| name.starts_with("iou-wrk")).count();
+        let allowed = if mode == Relay::UringSplice { 4 } else { 0 };
+        assert!(of_the_ring <= allowed, "{mode:?}: {threads:?}");
+        drop(senders);
+        for client in &clients {
+            assert_eq!(drain(client).1, End::Fin, "{mode:?}");
+        }
+    }
+}
+
 #[test]
 fn one_byte_at_a_time_arrives_both_ways() {
     const BYTES: u64 = 20_000;
@@ -178,7 +206,11 @@ fn an_urgent_byte_neither_stalls_nor_spoils_the_stream() {
             assert_eq!(rustix::net::send(&client, b"!", SendFlags::OOB), Ok(1));
             (0..8).for_each(|_| client.write_all(stream.next(PART)).unwrap());
             fin(&client);
-            assert_eq!(received.join().unwrap(), (16 * PART as u64, End::Fin), "{mode:?}");
+            assert_eq!(
+                received.join().unwrap(),
+                (16 * PART as u64, End::Fin),
+                "{mode:?}"
+            );
         });
         drop(accepted);
         drain(&client);

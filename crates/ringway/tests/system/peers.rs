@@ -61,6 +61,19 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(address).unwrap())
 }
 
+/// A client that is refused, or reset before it hears anything: how.
+pub(crate) fn turned_away(address: SocketAddr) -> End {
+    // A reset may come before the kernel has told of the connection.
+    match TcpStream::connect(address) {
+        Ok(client) => {
+            let (bytes, end) = drain(patient(client));
+            assert_eq!(bytes, b"");
+            end
+        }
+        Err(error) => end_by(error),
+    }
+}
+
 /// A client that takes a few kilobytes at a time: it must say so before it connects.
 pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();

@@ -231,7 +231,13 @@ fn command(launch: Launch, dir: &Path) -> Command {
             let mut command = Command::new("bash");
             let open = "for ((fd = 10; fd < 10 + $1; fd++)); do eval \"exec $fd</dev/null\"; done";
             let script = format!("ulimit -n $0; {open}; shift; exec \"$@\"");
-            command.args(["-c", &script, &count.to_string(), &taken.to_string(), BINARY]);
+            command.args([
+                "-c",
+                &script,
+                &count.to_string(),
+                &taken.to_string(),
+                BINARY,
+            ]);
             command
         }
         Launch::AsNobody => {

@@ -78,25 +78,23 @@ fn the_sockets_it_makes_are_removed_and_the_admin_one_is_its_owners_alone() {
 /// One that crashed leaves its socket file behind.
 #[test]
 fn a_socket_file_of_a_dead_process_is_replaced_and_that_of_a_live_one_is_not() {
-    let backend = Backend::new();
+    let server = Server::echo(b'a');
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("front.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "the standard library leaves it");
     let bind = format!("unix:{}", path.display());
-    let ringway = Setup::to([backend.address()]).binds(&[&bind]).start();
-    drop(UnixStream::connect(&path).unwrap());
-    drop(backend.accept());
-    let mut second = Setup::to([backend.address()]).binds(&[&bind]).launch();
-    let ended = second.end();
+    let ringway = Setup::to([server.address()]).binds(&[&bind]).start();
+    let greeting = || read_exactly::<1>(UnixStream::connect(&path).unwrap());
+    assert_eq!(greeting(), [b'a']);
+    let ended = Setup::to([server.address()]).binds(&[&bind]).launch().end();
     assert_eq!(ended.code, Some(1), "{}", ended.log);
     assert!(
         ended.log.contains("front.sock") && ended.log.contains("in use"),
         "{}",
         ended.log
     );
-    drop(UnixStream::connect(&path).unwrap());
-    drop(backend.accept());
+    assert_eq!(greeting(), [b'a']);
     drop(ringway);
 }
 

@@ -83,10 +83,15 @@ fn it_ends_as_soon_as_the_last_connection_does() {
     let mut client = connect(ringway.address());
     assert_eq!(read_exactly::<1>(&client), [b'a']);
     ringway.signal(Signal::TERM);
-    until("it refuses", || TcpStream::connect(ringway.address()).is_err());
+    until("it refuses", || {
+        TcpStream::connect(ringway.address()).is_err()
+    });
     client.write_all(b"in the middle of something").unwrap();
     fin(&client);
-    assert_eq!(drain(&client), (b"in the middle of something".to_vec(), End::Fin));
+    assert_eq!(
+        drain(&client),
+        (b"in the middle of something".to_vec(), End::Fin)
+    );
     assert_eq!(ringway.process.end().code, Some(0));
 }
 

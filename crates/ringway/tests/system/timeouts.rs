@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, BlackHole};
 use crate::instance::Ringway;
-use crate::peers::{End, connect, connect_narrow, drain, fin, read_exactly};
+use crate::peers::{End, connect_narrow, drain, fin, read_exactly, turned_away};
 use crate::setup::{MODES, Relay, Setup};
 
 fn with(relay: Relay, timeouts: &str) -> (Ringway, Backend) {
@@ -22,7 +22,7 @@ fn connect_gives_up() {
     let hole = BlackHole::new();
     let setup = Setup::to([hole.address()]).pool("connect: {timeout: 100ms, attempts: 3}");
     let ringway = setup.start();
-    assert_eq!(drain(connect(ringway.address())), (Vec::new(), End::Reset));
+    assert_eq!(turned_away(ringway.address()), End::Reset);
     ringway.until_closed("backend", "connect_failed", 1);
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
 use super::count::{Counted, Counter, Scope, perf, strace, strace_works};
@@ -231,7 +232,7 @@ impl State {
             .filter(|name| !name.starts_with("iou-"))
             .count() as u64;
         Ok(State {
-            descriptors: descriptors(instance.pid())?,
+            descriptors: settled_descriptors(instance.pid())?,
             threads,
             accepted: metrics.sum("ringway_listener_connections_total", &[])?,
             active: metrics.sum("ringway_listener_connections", &[])?,
@@ -239,6 +240,17 @@ impl State {
             bytes_out: metrics.sum("ringway_sent_bytes_total", &client)?,
         })
     }
+}
+
+/// The fewest descriptors of several looks: the connections that ask the admin endpoint are closed a
+/// moment after they were answered.
+fn settled_descriptors(pid: u32) -> io::Result<u64> {
+    let mut fewest = descriptors(pid)?;
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(50));
+        fewest = fewest.min(descriptors(pid)?);
+    }
+    Ok(fewest)
 }
 
 #[cfg(test)]

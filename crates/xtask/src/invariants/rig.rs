@@ -55,13 +55,14 @@ impl Rig {
     /// One line about the machine and the means.
     pub(super) fn describe(&self) -> String {
         format!(
-            "Linux {}, {}, worker on CPU {}, load on CPU {}, {} descriptors; system calls counted by {}",
+            "Linux {}, {}, {}, worker on CPU {}, load on CPU {}, {} descriptors\nsystem calls counted by {}",
             uname().release().to_string_lossy(),
             if getuid().is_root() {
                 "root"
             } else {
                 "ordinary user"
             },
+            congestion_control(),
             self.worker_cpu,
             self.load_cpu,
             self.descriptors_max,
@@ -114,6 +115,14 @@ fn existing(path: PathBuf) -> io::Result<PathBuf> {
             path.display()
         ))),
     }
+}
+
+/// How TCP paces here, which decides how much a stream has ready at a time.
+fn congestion_control() -> String {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").map_or_else(
+        |_| "unknown congestion control".to_owned(),
+        |name| name.trim().to_owned(),
+    )
 }
 
 fn usable_cpus() -> io::Result<Vec<usize>> {
