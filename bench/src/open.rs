@@ -3,7 +3,7 @@
 //! or counted as a failure.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -19,11 +19,21 @@ use crate::tally::Tally;
 /// Connections that are being opened at a time.
 const OPENING_MAX: usize = 128;
 
+/// The ports that connections from chosen addresses take, and how many: from the end of what needs a
+/// privilege on any usual machine.
+const FIRST_PORT: u16 = 4096;
+const PORTS: u64 = 61_440;
+/// Ports tried for a connection, and the distance between them.
+const ATTEMPTS: u64 = 32;
+const ATTEMPT_STRIDE: u64 = 7919;
+
 /// From where and to where connections go.
 #[derive(Debug, Clone)]
 pub(crate) struct Routes {
     targets: Vec<SocketAddr>,
     sources: u8,
+    /// Where in the range of ports this run begins: seldom where the one before it did.
+    first_port: u64,
 }
 
 impl Routes {
@@ -31,21 +41,42 @@ impl Routes {
         Routes {
             targets: target.to.clone(),
             sources: target.sources,
+            first_port: u64::from(std::process::id()) * 9973,
         }
     }
 
     /// Begins connection `number` of the run.
     pub(crate) fn begin(&self, number: u64) -> Result<OwnedFd, Errno> {
-        let turn = number % self.targets.len() as u64;
-        let to = self.targets[usize::try_from(turn).expect("invariant: below the length")];
-        begin_connect(to, self.source(number / self.targets.len() as u64))
+        let targets = self.targets.len() as u64;
+        let to = self.targets[index(number % targets)];
+        let turn = number / targets;
+        let mut last = Errno::ADDRNOTAVAIL;
+        for attempt in 0..ATTEMPTS {
+            match begin_connect(to, self.source(turn, attempt)) {
+                // Someone else has the port, or it was used a moment ago.
+                Err(errno @ (Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)) if self.sources > 0 => {
+                    last = errno;
+                }
+                result => return result,
+            }
+        }
+        Err(last)
     }
 
-    /// Sources change only after every target had its turn, so that all pairs occur.
-    fn source(&self, turn: u64) -> Option<Ipv4Addr> {
-        let turn = u8::try_from(turn.checked_rem(self.sources.into())?).ok()?;
-        Some(Ipv4Addr::new(127, 0, 0, 2 + turn))
+    /// The address and port of a turn. Sources change only after every target had its turn, so that
+    /// all pairs occur. Ports are taken in order: letting the kernel look for a free one on a bound
+    /// address takes it milliseconds once a fourth of them is taken.
+    fn source(&self, turn: u64, attempt: u64) -> Option<SocketAddrV4> {
+        let sources = u64::from(self.sources);
+        let host = u8::try_from(turn.checked_rem(sources)?).ok()?;
+        let place = self.first_port + turn / sources + attempt * ATTEMPT_STRIDE;
+        let port = FIRST_PORT + u16::try_from(place % PORTS).ok()?;
+        Some(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2 + host), port))
     }
+}
+
+fn index(place: u64) -> usize {
+    usize::try_from(place).expect("invariant: below the length of a list")
 }
 
 /// Opens connections `first..first + count` of the run and watches each, with its place in the
@@ -113,27 +144,41 @@ pub(crate) fn open_all(
 mod tests {
     use super::*;
 
+    fn routes(targets: &[&str], sources: u8) -> Routes {
+        let targets = targets
+            .iter()
+            .map(|target| target.parse().unwrap())
+            .collect();
+        Routes {
+            targets,
+            sources,
+            first_port: 0,
+        }
+    }
+
     #[test]
     fn every_source_meets_every_target() {
-        let targets = vec![
-            "127.0.0.1:1".parse().unwrap(),
-            "127.0.0.1:2".parse().unwrap(),
-        ];
-        let routes = Routes {
-            targets,
-            sources: 3,
+        let routes = routes(&["127.0.0.1:1", "127.0.0.1:2"], 3);
+        let last = |number: u64| {
+            routes
+                .source(number / 2, 0)
+                .map(|from| from.ip().octets()[3])
         };
-        let last = |number: u64| routes.source(number / 2).map(|source| source.octets()[3]);
         let seen: Vec<_> = (0..8).filter_map(last).collect();
         assert_eq!(seen, [2, 2, 3, 3, 4, 4, 2, 2]);
     }
 
     #[test]
+    fn no_address_and_port_comes_twice_before_all_had_their_turn() {
+        let routes = routes(&["127.0.0.1:1"], 2);
+        let all: std::collections::HashSet<_> = (0..PORTS * 2)
+            .filter_map(|turn| routes.source(turn, 0))
+            .collect();
+        assert_eq!(all.len() as u64, PORTS * 2);
+    }
+
+    #[test]
     fn no_sources_leave_the_choice_to_the_kernel() {
-        let routes = Routes {
-            targets: vec!["127.0.0.1:1".parse().unwrap()],
-            sources: 0,
-        };
-        assert_eq!(routes.source(5), None);
+        assert_eq!(routes(&["127.0.0.1:1"], 0).source(5, 0), None);
     }
 }

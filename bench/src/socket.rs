@@ -2,7 +2,7 @@
 //! Invariant: no call here blocks.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -64,13 +64,13 @@ pub(crate) fn reset_on_close(fd: &OwnedFd) {
 }
 
 /// Begins a connection; whether it is there is known when the socket can be written to.
-pub(crate) fn begin_connect(to: SocketAddr, from: Option<Ipv4Addr>) -> Result<OwnedFd, Errno> {
+pub(crate) fn begin_connect(to: SocketAddr, from: Option<SocketAddrV4>) -> Result<OwnedFd, Errno> {
     let fd = stream_socket(to)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
     if let Some(from) = from {
         // Without it, a port in TIME_WAIT could not be taken again for another connection.
         sockopt::set_socket_reuseaddr(&fd, true)?;
-        bind(&fd, &SocketAddr::from((from, 0)))?;
+        bind(&fd, &from)?;
     }
     match connect(&fd, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),

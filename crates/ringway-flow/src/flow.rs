@@ -16,7 +16,8 @@ mod ending;
 use crate::chunks::Chunks;
 use crate::half::{Destination, End, Half, Stage};
 use crate::{
-    CloseHow, Ended, Fault, FlowParams, Input, Moment, Output, Party, PerSide, Side, Span, Why,
+    CloseHow, Ended, Fault, FlowParams, Input, Moment, Operation, Output, Party, PerSide, Side,
+    Span, Why,
 };
 
 /// First pause before asking again whether the peer has acknowledged everything; doubles each time.
@@ -30,6 +31,15 @@ const DOUBT_MAX: Span = Span::from_micros(100_000);
 /// A flow that moved a byte this recently is in the middle of something.
 const QUIET_AFTER: Span = Span::from_micros(1_000_000);
 
+/// How many receive buffers a worker has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Enough for each direction to hold several.
+    Plenty,
+    /// So few that a direction may hold one at most.
+    Scarce,
+}
+
 /// What a flow needs from its worker while it handles one input.
 #[derive(Debug)]
 pub struct Turn<'a> {
@@ -37,6 +47,8 @@ pub struct Turn<'a> {
     pub now: Moment,
     /// What the flow's listener and pool ask for.
     pub params: &'a FlowParams,
+    /// Whether the worker has receive buffers to spare.
+    pub room: Room,
     /// The links of the worker's buffers.
     pub chunks: &'a mut Chunks,
     /// Where requests go; the worker drains it in order.
@@ -59,6 +71,8 @@ enum Phase {
         side: Side,
         rechecks: u8,
         until: Moment,
+        /// Bytes not acknowledged when that was last asked.
+        unsent_bytes: u32,
     },
     /// Waiting for what is in flight, then the sockets are closed.
     Closing {
@@ -209,6 +223,20 @@ impl Flow {
     /// Bytes received from a side that went through a pipe rather than a buffer.
     pub fn spliced_bytes(&self, from: Side) -> u64 {
         self.halves[from].spliced_bytes
+    }
+
+    /// The operations in flight on this side's socket that are not being cancelled yet: what
+    /// [`Output::CancelAll`] speaks of.
+    pub fn operations(&self, side: Side, chunks: &Chunks) -> impl Iterator<Item = Operation> {
+        let connect = side == Side::Back && self.connect_in_flight;
+        let source = self.halves[side].source_operations();
+        let destination = self.halves[side.other()].destination_operations(chunks);
+        let connect = connect.then_some(Operation::Connect);
+        source
+            .into_iter()
+            .chain(destination)
+            .chain([connect])
+            .flatten()
     }
 
     /// Backends tried so far.

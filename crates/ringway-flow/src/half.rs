@@ -12,9 +12,9 @@
 
 mod splicing;
 
-use crate::chunks::{BufferNumber, Chunk, ChunkQueue};
-use crate::flow::Turn;
-use crate::{Backlog, Fault, Output, Rearm, RelayMode, Residue, Side};
+use crate::chunks::{BufferNumber, Chunk, ChunkQueue, Chunks};
+use crate::flow::{Room, Turn};
+use crate::{Backlog, Fault, Operation, Output, Rearm, RelayMode, Residue, Side};
 
 /// Bytes a half holds in buffers at most: the memory of a blocked direction.
 pub const QUEUED_BYTES_MAX: u32 = 64 * 1024;
@@ -181,6 +181,29 @@ impl Half {
         self.in_flight.has(InFlight::SPLICE_OUT)
     }
 
+    /// The operations in flight on the source's socket that are not being cancelled yet.
+    pub(crate) fn source_operations(&self) -> [Option<Operation>; 3] {
+        let from = self.from;
+        let has = |flag, operation| self.in_flight.has(flag).then_some(operation);
+        [
+            has(InFlight::RECEIVE, Operation::Receive { from }).filter(|_| !self.cancelling),
+            has(InFlight::POLL_IN, Operation::PollReadable { from }),
+            has(InFlight::SPLICE_IN, Operation::SpliceIn { from }),
+        ]
+    }
+
+    /// The operations in flight on the destination's socket.
+    pub(crate) fn destination_operations(&self, chunks: &Chunks) -> [Option<Operation>; 3] {
+        let from = self.from;
+        let has = |flag, operation| self.in_flight.has(flag).then_some(operation);
+        let sending = self.queue.first(chunks).map(|chunk| chunk.buffer);
+        [
+            sending.and_then(|buffer| has(InFlight::SEND, Operation::Send { from, buffer })),
+            has(InFlight::POLL_OUT, Operation::PollWritable { from }),
+            has(InFlight::SPLICE_OUT, Operation::SpliceOut { from }),
+        ]
+    }
+
     /// Whether every byte received has been handed to the kernel for the destination.
     pub(crate) fn is_drained(&self) -> bool {
         !self.has_bytes() && !self.in_flight.has(InFlight::SPLICE_IN)
@@ -245,18 +268,36 @@ impl Half {
             if self.queue.count() >= QUEUED_CHUNKS_MAX {
                 self.cancel_receive(turn);
             }
-        } else if !self.starved
-            && self.queue.bytes() <= QUEUED_BYTES_LOW
-            && self.queue.count() <= QUEUED_CHUNKS_MAX / 2
-        {
+        } else if !self.starved && self.may_receive(turn.room) {
             self.in_flight.start(InFlight::RECEIVE);
-            // Whole buffers, so that a stream fills each of them and shows itself as one.
-            let budget = QUEUED_BYTES_MAX - self.queue.bytes();
-            let budget = budget - budget % turn.params.chunk_size;
+            let budget = self.budget(turn);
             turn.emit(Output::Receive {
                 from: self.from,
                 budget,
             });
+        }
+    }
+
+    fn may_receive(&self, room: Room) -> bool {
+        match room {
+            Room::Plenty => {
+                self.queue.bytes() <= QUEUED_BYTES_LOW
+                    && self.queue.count() <= QUEUED_CHUNKS_MAX / 2
+            }
+            Room::Scarce => self.queue.is_empty(),
+        }
+    }
+
+    /// Whole buffers, so that a stream fills each of them and shows itself as one; while they are
+    /// scarce a single one, so that those who do not read leave some to those who do.
+    fn budget(&self, turn: &Turn<'_>) -> u32 {
+        let chunk_size = turn.params.chunk_size;
+        match turn.room {
+            Room::Plenty => {
+                let budget = QUEUED_BYTES_MAX - self.queue.bytes();
+                budget - budget % chunk_size
+            }
+            Room::Scarce => chunk_size,
         }
     }
 

@@ -20,11 +20,11 @@ mod side;
 pub mod wheel;
 
 pub use chunks::{BufferNumber, Chunk, Chunks};
-pub use flow::{Flow, Turn};
+pub use flow::{Flow, Room, Turn};
 pub use half::QUEUED_BYTES_MAX;
 pub use input::{Backlog, Fault, Input, Rearm};
 pub use moment::{Moment, Span};
-pub use output::{CloseHow, Output, Residue};
+pub use output::{CloseHow, Operation, Output, Residue};
 pub use params::{FlowParams, RelayMode, Timeouts};
 pub use reason::{Ended, Party, Why};
 pub use side::{PerSide, Side};

@@ -21,6 +21,45 @@ pub enum Residue {
     Bytes,
 }
 
+/// An operation in flight, as the output that asked for it names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Output::Connect`].
+    Connect,
+    /// [`Output::Receive`].
+    Receive {
+        /// The side received from.
+        from: Side,
+    },
+    /// [`Output::Send`].
+    Send {
+        /// The half.
+        from: Side,
+        /// The buffer being sent.
+        buffer: BufferNumber,
+    },
+    /// [`Output::PollReadable`].
+    PollReadable {
+        /// The side polled.
+        from: Side,
+    },
+    /// [`Output::PollWritable`].
+    PollWritable {
+        /// The half.
+        from: Side,
+    },
+    /// [`Output::RingSpliceIn`].
+    SpliceIn {
+        /// The half.
+        from: Side,
+    },
+    /// [`Output::RingSpliceOut`].
+    SpliceOut {
+        /// The half.
+        from: Side,
+    },
+}
+
 /// One request to the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -123,7 +162,8 @@ pub enum Output {
         /// The side.
         side: Side,
     },
-    /// Cancel everything in flight on this side; each operation still answers.
+    /// Cancel everything in flight on this side, see [`crate::Flow::operations`]; each operation
+    /// still answers.
     CancelAll {
         /// The side.
         side: Side,

@@ -69,6 +69,7 @@ impl World {
             moved: self.now,
             cancelled: PerSide::default(),
             resetting_since: None,
+            resetting_bytes: u32::MAX,
             closing_since: None,
             closed: PerSide::default(),
             ended: None,

@@ -3,7 +3,7 @@
 //! Invariant: what is free is held by nobody. Contents stay in a free buffer until the next receive
 //! overwrites them, as in the kernel, so that a buffer given back too early shows foreign bytes.
 
-use ringway_flow::{BufferNumber, Side};
+use ringway_flow::{BufferNumber, Room, Side};
 
 use crate::bytes::Bytes;
 use crate::dice::Dice;
@@ -54,6 +54,15 @@ impl Buffers {
     pub(crate) fn give_back(&mut self, buffer: BufferNumber) {
         self.holders[usize::from(buffer)] = None;
         self.free.push(buffer);
+    }
+
+    /// What a worker would say of them.
+    pub(crate) fn room(&self) -> Room {
+        if self.free.len() * 2 < self.contents.len() {
+            Room::Scarce
+        } else {
+            Room::Plenty
+        }
     }
 
     pub(crate) fn free_count(&self) -> usize {

@@ -57,6 +57,7 @@ impl World {
             &mut Turn {
                 now,
                 params: &session.params,
+                room: self.kernel.buffers.room(),
                 chunks: &mut self.chunks,
                 outputs: &mut outputs,
             },
@@ -328,12 +329,16 @@ impl World {
     fn check_unsent(&mut self, slot: usize, side: Side) -> Result<Input, String> {
         let link = self.open_link(slot, side)?;
         let now = self.now;
-        let session = self.session_mut(slot)?;
-        session.resetting_since.get_or_insert(now);
         let bytes = match self.options.canary {
             Some(Canary::ResetEarly) => 0,
             Some(_) | None => self.kernel.links[link].unacknowledged(End::Proxy),
         };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let session = self.session_mut(slot)?;
+        if bytes < session.resetting_bytes {
+            session.resetting_since = Some(now);
+        }
+        session.resetting_bytes = bytes;
         Ok(Input::Unsent { side, bytes })
     }
 

@@ -90,7 +90,10 @@ pub(crate) struct Session {
     pub(crate) moved: Moment,
     /// Everything on this side was to be cancelled.
     pub(crate) cancelled: PerSide<bool>,
+    /// Since when a reset waits for acknowledgements, none having come meanwhile; and for how many
+    /// bytes.
     pub(crate) resetting_since: Option<Moment>,
+    pub(crate) resetting_bytes: u32,
     pub(crate) closing_since: Option<Moment>,
     pub(crate) closed: PerSide<Option<Closed>>,
     pub(crate) ended: Option<Ended>,

@@ -5,6 +5,8 @@
 //! kind(4), tag(4), generation(16), buffer(16), slot(24). Kind 0 is never used, so a zeroed entry
 //! cannot be mistaken for ours.
 
+use crate::buffers::BufferId;
+
 /// Number of values of [`Token::tag`].
 const TAGS: u8 = 1 << 4;
 /// Number of values of [`Token::slot`].
@@ -34,6 +36,8 @@ pub enum Operation {
     Poll,
     /// [`Ring::poll_then_splice`](crate::Ring::poll_then_splice).
     Splice,
+    /// [`Ring::send`](crate::Ring::send) of this buffer.
+    Send(BufferId),
 }
 
 /// What an entry in the ring is; decides how its result is read.

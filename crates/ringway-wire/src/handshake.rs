@@ -89,7 +89,10 @@ impl<'a> Message<'a> {
     }
 
     pub(crate) fn byte(&mut self) -> Step<u8> {
-        Ok(self.piece(1)?[0])
+        match self.at_hand() {
+            Some([byte]) => Ok(byte),
+            None => Ok(self.piece(1)?[0]),
+        }
     }
 
     /// A number of `SIZE` bytes that is valid; rejected as soon as the bytes that are there are of no valid one.
@@ -99,16 +102,22 @@ impl<'a> Message<'a> {
         valid: impl Fn(usize) -> bool,
     ) -> Step<usize> {
         let mut number = 0;
-        for bytes_missing in (0..SIZE).rev() {
-            number = number << 8 | usize::from(self.byte()?);
-            // Trying all values is needed only where the next byte may not be there, or not be rejected for this.
-            if bytes_missing == 0 || self.record_left == 0 || self.at == self.bytes.len() {
-                let least = number << (8 * bytes_missing);
-                let most = least | ((1 << (8 * bytes_missing)) - 1);
-                if !(least..=most).any(&valid) {
+        for bytes_missing in (1..=SIZE).rev() {
+            match self.byte() {
+                Ok(byte) => number = number << 8 | usize::from(byte),
+                Err(stop) => {
+                    let least = number << (8 * bytes_missing);
+                    let most = least | ((1 << (8 * bytes_missing)) - 1);
+                    let none_read = bytes_missing == SIZE;
+                    if none_read || (least..=most).any(valid) {
+                        return Err(stop);
+                    }
                     return reject(reason);
                 }
             }
+        }
+        if !valid(number) {
+            return reject(reason);
         }
         Ok(number)
     }
@@ -143,10 +152,24 @@ impl<'a> Message<'a> {
             return self.more();
         }
         let piece = &self.bytes[self.at..][..size];
+        self.advance(size);
+        Ok(piece)
+    }
+
+    /// The next bytes, where so many were received and are in this record: nearly always.
+    fn at_hand<const SIZE: usize>(&mut self) -> Option<[u8; SIZE]> {
+        if self.record_left < SIZE {
+            return None;
+        }
+        let bytes = *self.bytes.get(self.at..)?.first_chunk()?;
+        self.advance(SIZE);
+        Some(bytes)
+    }
+
+    fn advance(&mut self, size: usize) {
         self.at += size;
         self.record_left -= size;
         self.left -= size;
-        Ok(piece)
     }
 
     fn open_record(&mut self) -> Step<()> {

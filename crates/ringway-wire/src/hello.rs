@@ -86,7 +86,7 @@ pub fn parse_client_hello(bytes: &[u8]) -> Parse<ClientHello<'_>> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HelloProgress {
     /// Fewer bytes than this are not looked at.
-    parse_at: usize,
+    pub(crate) parse_at: usize,
     /// The hello is known to end not before this.
     complete_at: usize,
 }
@@ -163,7 +163,7 @@ fn can_be_extensions(size: usize) -> bool {
 
 /// Reads extensions up to the end of the message.
 fn extensions<'a>(message: &mut Message<'a>, hello: &mut ClientHello<'a>) -> Step<()> {
-    let mut seen = TypesSeen::default();
+    let mut seen = TypesSeen::none();
     while message.left() > 0 {
         let room = message.left() - EXTENSION_HEADER_SIZE;
         let kind = message.number::<2>(Reason::DuplicateExtension, |kind| !seen.contains(kind))?;
@@ -226,23 +226,54 @@ fn host_name(message: &mut Message<'_>, length: usize) -> Step<ServerName> {
     })
 }
 
-/// The types of extension that were there: a bit for each of the 65,536.
-struct TypesSeen([u64; Self::WORDS]);
+/// The types of extension that were there, so that none is there twice.
+struct TypesSeen {
+    few: [usize; Self::FEW_MAX],
+    few_count: usize,
+    /// A bit for each of the 65,536, once there are more than a few: 8 KiB that a usual hello does not need cleared,
+    /// and no client can make long to search.
+    many: Option<[u64; Self::WORDS]>,
+}
 
 impl TypesSeen {
+    /// Browsers send about 20.
+    const FEW_MAX: usize = 32;
     const WORDS: usize = (1 << 16) / u64::BITS as usize;
 
+    fn none() -> Self {
+        Self {
+            few: [0; Self::FEW_MAX],
+            few_count: 0,
+            many: None,
+        }
+    }
+
     fn contains(&self, kind: usize) -> bool {
-        self.0[kind / 64] & 1 << (kind % 64) != 0
+        match &self.many {
+            Some(bits) => bits[word(kind)] & bit(kind) != 0,
+            None => self.few[..self.few_count].contains(&kind),
+        }
     }
 
     fn insert(&mut self, kind: usize) {
-        self.0[kind / 64] |= 1 << (kind % 64);
+        if let Some(bits) = &mut self.many {
+            bits[word(kind)] |= bit(kind);
+        } else if let Some(place) = self.few.get_mut(self.few_count) {
+            *place = kind;
+            self.few_count += 1;
+        } else {
+            let bits = self.many.insert([0; Self::WORDS]);
+            for kind in self.few.into_iter().chain([kind]) {
+                bits[word(kind)] |= bit(kind);
+            }
+        }
     }
 }
 
-impl Default for TypesSeen {
-    fn default() -> Self {
-        Self([0; Self::WORDS])
-    }
+fn word(kind: usize) -> usize {
+    kind / u64::BITS as usize
+}
+
+fn bit(kind: usize) -> u64 {
+    1 << (kind % u64::BITS as usize)
 }

@@ -1,5 +1,6 @@
-//! Tests of the parsers and writers, by version; this file holds what they share.
+//! Tests of the parsers and writers, by format; this file holds what those of the PROXY protocol share.
 
+mod hello;
 mod properties;
 mod v1;
 mod v2;
@@ -112,6 +113,15 @@ fn reasons_have_distinct_texts() {
         Reason::TlvTruncated,
         Reason::ChecksumForm,
         Reason::ChecksumMismatch,
+        Reason::NotTls,
+        Reason::NotClientHello,
+        Reason::RecordLength,
+        Reason::RecordInterleaved,
+        Reason::HelloTooLong,
+        Reason::HelloForm,
+        Reason::DuplicateExtension,
+        Reason::ServerNameForm,
+        Reason::AlpnForm,
     ];
     let texts: std::collections::BTreeSet<String> = reasons.iter().map(Reason::to_string).collect();
     assert_eq!(texts.len(), reasons.len());

@@ -20,6 +20,10 @@ use crate::worker::Worker;
 /// Pause before an accept is tried again after the kernel had no descriptor or memory for it.
 const RESUME_AFTER: Span = Span::from_micros(50_000);
 
+/// Connections taken from the queue of a listener that closes at most: a full backlog of a host
+/// with default limits. A storm must not keep a drain from ending.
+const LAST_ACCEPTS_MAX: u32 = 4096;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Armed,
@@ -180,7 +184,10 @@ impl Worker {
         let socket = &mut self.acceptor.sockets[number as usize];
         let listener = socket.listener;
         let Some(fd) = socket.fd.take() else { return };
-        while let Some(accepted) = accept_queued(fd.as_fd()) {
+        for _ in 0..LAST_ACCEPTS_MAX {
+            let Some(accepted) = accept_queued(fd.as_fd()) else {
+                break;
+            };
             self.admit(listener, accepted);
         }
         self.ring.close(fd);
@@ -214,7 +221,11 @@ impl Worker {
             record.conclusion = Conclusion::Refused(reason);
             self.log_access(record);
         }
-        self.close_socket(fd, self.acceptor.over(listener));
+        if self.acceptor.over(listener) == CloseHow::Reset {
+            let _ = arm_reset(fd.as_fd());
+        }
+        // Closed here and now: in a burst over the limit its descriptor is needed by those admitted.
+        drop(fd);
     }
 
     pub(crate) fn close_socket(&mut self, fd: OwnedFd, how: CloseHow) {

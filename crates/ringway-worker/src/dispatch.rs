@@ -129,8 +129,7 @@ impl Worker {
             Ok(_) => Input::EndOfStream { from },
             Err(errno) if errno.is_no_buffers() => {
                 self.blocks.worker.ring.buffers_exhausted.increment();
-                self.starved
-                    .push_back((slot, self.slots.generation(slot), from));
+                self.note_starved(slot, from);
                 Input::Starved { from }
             }
             Err(errno) => Input::ReceiveFailed {

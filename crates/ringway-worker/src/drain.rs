@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ringway_balance::{BackendIndex, Eligibility};
-use ringway_flow::{Input, Moment, Span, Why};
+use ringway_flow::{Moment, Span, Why};
 
 use crate::spec::WhenBackendDown;
 use crate::worker::Worker;
@@ -12,7 +12,7 @@ use crate::worker::Worker;
 /// Steps over which quiet connections are closed, so that their clients do not all return at once.
 const STEPS: u32 = 20;
 /// After the window what was reset gets this long to be joined before the worker leaves regardless.
-const GRACE: Span = Span::from_micros(250_000);
+const GRACE: Span = Span::from_micros(500_000);
 
 /// A drain in progress.
 #[derive(Clone, Copy, Debug)]
@@ -67,27 +67,17 @@ impl Worker {
         let Some(mut drain) = self.drain else { return };
         if drain.steps_left > 0 && self.now >= drain.until {
             drain.steps_left = 0;
-            self.close_flows(
-                self.slots
-                    .select(usize::MAX, |slot| !slot.flow.is_closing()),
-            );
+            let open = self.slots.select(|slot| !slot.flow.is_closing());
+            self.condemn(open, Why::Drain);
         } else if drain.steps_left > 0 && self.now >= drain.step_at {
             let now = self.now;
-            let quiet = self
-                .slots
-                .select(usize::MAX, |slot| slot.flow.is_quiet(now));
+            let quiet = self.slots.select(|slot| slot.flow.is_quiet(now));
             let share = quiet.len().div_ceil(drain.steps_left as usize);
             drain.steps_left = (drain.steps_left - 1).max(1);
             drain.step_at = self.now.after(drain.step);
-            self.close_flows(quiet.into_iter().take(share).collect());
+            self.condemn(quiet.into_iter().take(share).collect(), Why::Drain);
         }
         self.drain = Some(drain);
-    }
-
-    fn close_flows(&mut self, slots: Vec<u32>) {
-        for slot in slots {
-            self.feed(slot, Input::Close(Why::Drain));
-        }
     }
 
     pub(crate) fn on_verdict(&mut self, pool: u16, backend: BackendIndex, verdict: Eligibility) {
@@ -100,9 +90,8 @@ impl Worker {
                     && slot.connected.is_some()
                     && routes[usize::from(slot.route)].pool == pool
             };
-            for slot in self.slots.select(usize::MAX, is_theirs) {
-                self.feed(slot, Input::Close(Why::BackendDown));
-            }
+            let theirs = self.slots.select(is_theirs);
+            self.condemn(theirs, Why::BackendDown);
         }
     }
 }

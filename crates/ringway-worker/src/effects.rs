@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ringway_balance::{BackendIndex, NoBackend, Pick, PickMode, stable_hash};
-use ringway_flow::{Fault, Input, Output, Residue, Side};
+use ringway_flow::{Fault, Input, Operation as InFlight, Output, Residue, Side};
 use ringway_metrics::{ConnectError, Engine, RefusedReason, Stage};
 use ringway_uring::{
     BufferId, Errno, Interest, Operation, connect_socket, peer_address, shutdown_write, splice_in,
@@ -80,7 +80,7 @@ impl Worker {
                 let bytes = unacknowledged_bytes(held.socket(side));
                 return Some(Input::Unsent { side, bytes });
             }
-            Output::CancelAll { side } => ring.cancel_all(held.socket(side)),
+            Output::CancelAll { side } => self.cancel_side(slot, side),
             Output::CloseSocket { side, how } => {
                 self.sample_tcp_info(slot, side);
                 if let Some(socket) = self.slots.get_mut(slot).sockets[side].take() {
@@ -90,6 +90,26 @@ impl Worker {
             Output::Finished(ended) => self.finish(slot, ended),
         }
         None
+    }
+
+    /// One by one and by token: a cancel by descriptor walks every operation of the ring.
+    fn cancel_side(&mut self, slot: u32, side: Side) {
+        let generation = self.slots.generation(slot);
+        for operation in self.slots.get(slot).flow.operations(side, &self.chunks) {
+            let (tag, operation) = match operation {
+                InFlight::Connect => (Tag::Connect, Operation::Connect),
+                InFlight::Receive { from } => (Tag::Receive(from), Operation::Receive),
+                InFlight::Send { from, buffer } => {
+                    let buffer = BufferId::from_index(buffer);
+                    (Tag::Send(from), Operation::Send(buffer))
+                }
+                InFlight::PollReadable { from } => (Tag::PollIn(from), Operation::Poll),
+                InFlight::PollWritable { from } => (Tag::PollOut(from), Operation::Poll),
+                InFlight::SpliceIn { from } => (Tag::SpliceIn(from), Operation::Splice),
+                InFlight::SpliceOut { from } => (Tag::SpliceOut(from), Operation::Splice),
+            };
+            self.ring.cancel(tag.of(slot, generation), operation);
+        }
     }
 
     // ── connecting ──────────────────────────────────────────────────────────────────────────────

@@ -93,10 +93,10 @@ impl Slots {
         self.slab.is_empty()
     }
 
-    /// The slots for which `is_wanted` holds, at most `most` of them.
-    pub(crate) fn select(&self, most: usize, is_wanted: impl Fn(&Slot) -> bool) -> Vec<u32> {
+    /// The slots for which `is_wanted` holds.
+    pub(crate) fn select(&self, is_wanted: impl Fn(&Slot) -> bool) -> Vec<u32> {
         let wanted = self.slab.iter().filter(|(_, slot)| is_wanted(slot));
-        wanted.map(|(index, _)| index as u32).take(most).collect()
+        wanted.map(|(index, _)| index as u32).collect()
     }
 }
 

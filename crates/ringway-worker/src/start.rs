@@ -16,8 +16,9 @@ const SQ_ENTRIES: u32 = 1024;
 const CQ_ENTRIES: u32 = 8192;
 /// Receive buffers the kernel may fill from the start; more are given to it when it runs out.
 const BUFFERS_INITIAL: u16 = 64;
-/// Receive buffers at most: 128 MiB that only blocked receivers can make a worker use.
-const BUFFERS_MAX: u16 = 8192;
+/// Receive buffers at most: 512 MiB of address space that only blocked receivers can make a worker
+/// use. From half of it on a direction may hold one only, so that 16,000 blocked ones leave some.
+const BUFFERS_MAX: u16 = 1 << 15;
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ringway_balance::{BackendParams, Draw, Pool};
 use ringway_flow::wheel::Wheel;
-use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Side, Turn};
+use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Room, Side, Turn, Why};
 use ringway_metrics::WorkerHistograms;
 use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
 
@@ -29,6 +29,14 @@ use crate::tag::Tag;
 const COMPLETIONS_PER_TURN: usize = 512;
 /// Deadlines handled in one turn at most.
 const DEADLINES_PER_TURN: usize = 256;
+/// Starved halves that get another receive in one turn at most.
+const STARVED_PER_TURN: usize = 256;
+/// Flows closed by Ringway's own decision in one turn at most.
+const CLOSES_PER_TURN: usize = 256;
+const AT_ONCE: Wait = Wait {
+    timeout: Some(Duration::ZERO),
+    min_wait: None,
+};
 /// One turn in so many is timed, so that the others read the clock once.
 const TIMED_TURN_EVERY: u32 = 16;
 
@@ -80,6 +88,11 @@ pub(crate) struct Worker {
     pub(crate) outputs: Vec<Output>,
     /// Halves whose receive found no buffer, in the order in which they get the next ones.
     pub(crate) starved: VecDeque<(u32, u16, Side)>,
+    /// Flows that Ringway closes by its own decision, a bounded number per turn.
+    pub(crate) condemned: VecDeque<(u32, u16, Why)>,
+    pub(crate) room: Room,
+    /// Buffers that may be held before they count as scarce.
+    buffers_spare: u32,
     pub(crate) acceptor: Acceptor,
     pub(crate) routes: Vec<crate::spec::RouteSpec>,
     pub(crate) pools: Vec<WorkerPool>,
@@ -136,6 +149,9 @@ impl Worker {
             wheel: Wheel::new(now, 0),
             outputs: Vec::with_capacity(64),
             starved: VecDeque::new(),
+            condemned: VecDeque::new(),
+            room: Room::Plenty,
+            buffers_spare: u32::from(params.buffers_max) / 2,
             acceptor: Acceptor::new(spec.listeners),
             routes: spec.routes,
             pools,
@@ -154,49 +170,72 @@ impl Worker {
 
     /// Runs until a drain has ended.
     pub(crate) fn run(mut self) -> Result<(), WorkerError> {
-        let mut batch: Vec<Completion> = Vec::with_capacity(COMPLETIONS_PER_TURN);
+        let mut batch = Vec::with_capacity(COMPLETIONS_PER_TURN);
+        let mut reaped = 0;
         self.arm_mailbox();
         self.resume_accepts();
         while !self.is_done() {
-            let wait = self.wait(batch.len());
-            let entered = self.ring.submit_and_wait(wait);
-            entered.map_err(|source| WorkerError {
-                worker: self.index,
-                source,
-            })?;
+            self.enter(self.wait(reaped))?;
             self.now = self.clock.read();
-            batch.clear();
-            self.ring.reap(&mut batch, COMPLETIONS_PER_TURN);
-            let reaped = batch.len();
-            for completion in batch.drain(..) {
-                self.dispatch(completion);
+            reaped = self.reap(&mut batch);
+            if self.has_due_deadline() {
+                // Before a deadline is believed: after a stall there are bytes that no completion
+                // speaks of yet.
+                self.enter(AT_ONCE)?;
+                reaped += self.reap(&mut batch);
             }
-            self.expire();
+            if reaped < COMPLETIONS_PER_TURN {
+                self.expire();
+            }
             self.feed_starved();
             self.resume_accepts();
             self.advance_drain();
+            self.close_condemned();
             self.publish(reaped);
         }
         Ok(())
     }
 
+    fn enter(&mut self, wait: Wait) -> Result<(), WorkerError> {
+        let worker = self.index;
+        let entered = self.ring.submit_and_wait(wait);
+        entered.map_err(|source| WorkerError { worker, source })
+    }
+
+    /// Handles what is complete, up to a bound, and returns how many completions that were.
+    fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
+        self.room = if self.ring.buffers_held() > self.buffers_spare {
+            Room::Scarce
+        } else {
+            Room::Plenty
+        };
+        self.ring.reap(batch, COMPLETIONS_PER_TURN);
+        let reaped = batch.len();
+        for completion in batch.drain(..) {
+            self.dispatch(completion);
+        }
+        reaped
+    }
+
     fn wait(&self, reaped: usize) -> Wait {
-        let is_behind = reaped == COMPLETIONS_PER_TURN;
+        let can_feed = !self.starved.is_empty() && self.ring.buffers_published() > 0;
+        if reaped >= COMPLETIONS_PER_TURN || can_feed || !self.condemned.is_empty() {
+            return AT_ONCE;
+        }
         let deadlines = [
             self.wheel.next(),
             self.acceptor.resume_at(),
             self.drain.as_ref().map(Drain::next),
         ];
         let next = deadlines.into_iter().flatten().min();
-        let timeout = if is_behind {
-            Some(Duration::ZERO)
-        } else {
-            next.map(|n| n.since(self.now))
-        };
         Wait {
-            timeout,
+            timeout: next.map(|next| next.since(self.now)),
             min_wait: None,
         }
+    }
+
+    fn has_due_deadline(&self) -> bool {
+        self.wheel.next().is_some_and(|next| next <= self.now)
     }
 
     /// Gives a flow one input and carries out what it asks for, until it asks for nothing more.
@@ -226,6 +265,7 @@ impl Worker {
         let mut turn = Turn {
             now: self.now,
             params: &self.routes[usize::from(held.route)].flow,
+            room: self.room,
             chunks: &mut self.chunks,
             outputs: &mut self.outputs,
         };
@@ -241,14 +281,48 @@ impl Worker {
         }
     }
 
-    /// Lets starved halves receive again, as many as the kernel has buffers for.
+    /// Lets starved halves receive again while the kernel has buffers, in the order in which they
+    /// starved. One that takes none (its socket is silent, or it holds enough) leaves them to others.
     fn feed_starved(&mut self) {
-        for _ in 0..self.ring.buffers_published().min(self.starved.len() as u32) {
+        for _ in 0..STARVED_PER_TURN {
+            if self.ring.buffers_published() == 0 {
+                return;
+            }
             let Some((slot, generation, from)) = self.starved.pop_front() else {
                 return;
             };
             if self.slots.is_current(slot, generation) {
                 self.feed(slot, Input::BuffersFree { from });
+            }
+        }
+    }
+
+    /// Notes a half that found no buffer. Those of flows that are gone are swept out now and then.
+    pub(crate) fn note_starved(&mut self, slot: u32, from: Side) {
+        if self.starved.len() > 4 * self.slots.len() + STARVED_PER_TURN {
+            let slots = &self.slots;
+            self.starved
+                .retain(|&(slot, generation, _)| slots.is_current(slot, generation));
+        }
+        let generation = self.slots.generation(slot);
+        self.starved.push_back((slot, generation, from));
+    }
+
+    /// Notes flows that are to be closed.
+    pub(crate) fn condemn(&mut self, slots: Vec<u32>, why: Why) {
+        for slot in slots {
+            let generation = self.slots.generation(slot);
+            self.condemned.push_back((slot, generation, why));
+        }
+    }
+
+    fn close_condemned(&mut self) {
+        for _ in 0..CLOSES_PER_TURN {
+            let Some((slot, generation, why)) = self.condemned.pop_front() else {
+                return;
+            };
+            if self.slots.is_current(slot, generation) {
+                self.feed(slot, Input::Close(why));
             }
         }
     }

@@ -47,12 +47,13 @@ impl Flow {
     }
 
     /// A reset discards what the peer has not acknowledged, so it waits until that is nothing.
+    /// As long as the peer goes on acknowledging, however slowly, it is waited for.
     pub(super) fn reset_when_flushed(&mut self, side: Side, turn: &mut Turn<'_>) {
-        let until = turn.now.after(turn.params.half_close.min(RESET_FLUSH_MAX));
         self.phase = Phase::Resetting {
             side,
             rechecks: 0,
-            until,
+            until: flush_deadline(turn),
+            unsent_bytes: u32::MAX,
         };
         self.deadline_changed = true;
         turn.emit(Output::CheckUnsent { side });
@@ -60,10 +61,18 @@ impl Flow {
 
     pub(super) fn on_unsent(&mut self, side: Side, bytes: u32, turn: &mut Turn<'_>) {
         let Phase::Resetting {
-            rechecks, until, ..
+            rechecks,
+            until,
+            unsent_bytes,
+            ..
         } = self.phase
         else {
             return;
+        };
+        let until = if bytes < unsent_bytes {
+            flush_deadline(turn)
+        } else {
+            until
         };
         if bytes == 0 || turn.now >= until {
             self.close_reset(side, turn);
@@ -75,6 +84,7 @@ impl Flow {
             side,
             rechecks,
             until,
+            unsent_bytes: bytes,
         };
         self.set_step_at(turn.now.after(pause));
     }
@@ -187,4 +197,9 @@ impl Flow {
         self.phase = Phase::Finished;
         turn.emit(Output::Finished(ended));
     }
+}
+
+/// How long a peer may be silent before its reset is passed on regardless.
+fn flush_deadline(turn: &Turn<'_>) -> Moment {
+    turn.now.after(turn.params.half_close.min(RESET_FLUSH_MAX))
 }

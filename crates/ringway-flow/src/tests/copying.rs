@@ -166,10 +166,7 @@ fn a_full_destination_is_polled_and_gets_the_same_bytes_again() {
         (got(Front, 1, 10), &[]),
         (fin(Front), &[]),
         (Input::Writable { from: Front }, &[send(Front, 0, 60, 40)]),
-        (
-            sent(Front, 40),
-            &[recycle(0), send(Front, 1, 0, 10)],
-        ),
+        (sent(Front, 40), &[recycle(0), send(Front, 1, 0, 10)]),
         (sent(Front, 10), &[recycle(1), shut(Back)]),
     ]);
 }

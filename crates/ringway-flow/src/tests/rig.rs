@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Backlog, Chunk, Chunks, CloseHow, Ended, Fault, Flow, FlowParams, Input, Moment, Output, Party,
-    Rearm, RelayMode, Residue, Side, Span, Timeouts, Turn, Why,
+    Rearm, RelayMode, Residue, Room, Side, Span, Timeouts, Turn, Why,
 };
 
 pub(super) use crate::Side::{Back, Front};
@@ -34,6 +34,8 @@ pub(super) struct Rig {
     pub(super) flow: Flow,
     pub(super) now: Moment,
     pub(super) due: Moment,
+    /// What the next inputs find of receive buffers.
+    pub(super) room: Room,
     params: FlowParams,
     chunks: Chunks,
 }
@@ -46,6 +48,7 @@ impl Rig {
             flow: Flow::new(now, &params),
             now,
             due: Moment::NEVER,
+            room: Room::Plenty,
             params,
             chunks: Chunks::new(64),
         }
@@ -67,6 +70,7 @@ impl Rig {
             &mut Turn {
                 now: self.now,
                 params: &self.params,
+                room: self.room,
                 chunks: &mut self.chunks,
                 outputs: &mut outputs,
             },

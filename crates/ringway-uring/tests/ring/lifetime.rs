@@ -66,19 +66,14 @@ fn drop_a_busy_ring() {
         token(5),
     );
     let buffer = ring.take_buffer().unwrap();
-    loop {
-        ring.send(ours.as_fd(), token(6), buffer, 0, 1 << 20);
-        if at_once(&mut ring).is_empty() {
-            break;
-        }
-    }
+    ring.send(ours.as_fd(), token(6), buffer, 0, 1 << 20);
     // Accepted by the kernel, never reaped; and a close that is staged, never submitted.
     let _clients: Vec<_> = (0..5)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
     ring.submit_and_wait(NOW).unwrap();
     ring.close(pair().0);
-    assert!(ring.in_flight() >= 6);
+    assert!(ring.in_flight() >= 5);
     // Before the descriptors, so that nothing but the ring itself ends its operations.
     drop(ring);
 }

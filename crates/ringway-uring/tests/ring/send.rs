@@ -1,9 +1,11 @@
-//! Sending: short counts are reported, a full socket waits without a thread, order is the caller's.
+//! Sending: short counts are reported, a full socket says so, order is the caller's.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::common::*;
-use ringway_uring::{Completion, CompletionKind, Errno, Ring, RingParams, unsent_bytes};
+use ringway_uring::{
+    BufferId, Completion, CompletionKind, Errno, Interest, Ring, RingParams, unsent_bytes,
+};
 
 fn sent(completion: &Completion) -> u32 {
     match completion.kind {
@@ -24,36 +26,81 @@ fn large() -> Ring {
     Ring::new(&size).unwrap()
 }
 
+/// Sends until there is no room: what each send took.
+fn fill(ring: &mut Ring, ours: BorrowedFd<'_>, buffer: BufferId) -> Vec<usize> {
+    let mut counts = Vec::new();
+    loop {
+        ring.send(ours, token(1), buffer, 0, 1 << 20);
+        match one(ring).kind {
+            CompletionKind::Sent {
+                result: Ok(count), ..
+            } => counts.push(count as usize),
+            CompletionKind::Sent {
+                result: Err(errno), ..
+            } if errno.is_would_block() => return counts,
+            other => panic!("{other:?}"),
+        }
+        assert!(counts.len() < 1000, "the socket never fills");
+    }
+}
+
 #[test]
-fn a_full_socket_waits_and_drains_in_order() {
+fn a_full_socket_says_so_and_takes_more_once_it_was_read() {
     let mut ring = large();
     let (ours, mut theirs) = pair();
     let bytes = pattern(1 << 20);
     let buffer = buffer_of(&mut ring, &bytes);
     // What the socket takes at once is a short count, not an error and not a wait for the rest.
-    let mut counts = Vec::new();
-    loop {
-        ring.send(ours.as_fd(), token(1), buffer, 0, 1 << 20);
-        let Some(completion) = at_once(&mut ring).pop() else {
-            break;
-        };
-        counts.push(sent(&completion) as usize);
-        assert!(counts.len() < 1000, "the socket never fills");
-    }
+    let counts = fill(&mut ring, ours.as_fd(), buffer);
     assert!(
         counts.iter().any(|count| *count < 1 << 20),
         "no short count: {counts:?}"
     );
-    assert_eq!(ring.in_flight(), 1, "the send waits for room");
     assert!(unsent_bytes(ours.as_fd()).unwrap() > 0);
+    ring.poll(ours.as_fd(), token(2), Interest::Writable);
+    assert!(at_once(&mut ring).is_empty());
     for count in counts {
         assert!(read_exact(&mut theirs, count) == bytes[..count]);
     }
+    let CompletionKind::Polled(Ok(readiness)) = one(&mut ring).kind else {
+        panic!("not polled");
+    };
+    assert!(readiness.is_writable());
+    ring.send(ours.as_fd(), token(1), buffer, 0, 1 << 20);
     let last = sent(&one(&mut ring)) as usize;
     assert!(last > 0);
     assert!(read_exact(&mut theirs, last) == bytes[..last]);
-    assert_eq!(ring.buffers_held(), 1);
     ring.recycle(buffer);
+}
+
+/// The kernel calls a socket ready whose peer has shut down, and would try over and over and then
+/// block a thread of its own.
+#[test]
+fn a_full_socket_whose_peer_has_ended_is_waited_for_by_its_changes() {
+    isolated(
+        "send::a_full_socket_whose_peer_has_ended_is_waited_for_by_its_changes",
+        || {
+            let mut ring = large();
+            let (ours, mut theirs) = pair();
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            let buffer = buffer_of(&mut ring, &pattern(1 << 20));
+            let counts = fill(&mut ring, ours.as_fd(), buffer);
+            assert!(kernel_workers().is_empty());
+            ring.poll_multishot(ours.as_fd(), token(2), Interest::Writable);
+            let readiness = |completion: Completion| match completion.kind {
+                CompletionKind::Polled(Ok(readiness)) if completion.more => readiness,
+                other => panic!("{other:?}"),
+            };
+            let first = readiness(one(&mut ring));
+            assert!(first.is_read_closed() && !first.is_writable());
+            assert!(at_once(&mut ring).is_empty(), "told once, not over and over");
+            for count in counts {
+                read_exact(&mut theirs, count);
+            }
+            assert!(readiness(one(&mut ring)).is_writable());
+            ring.recycle(buffer);
+        },
+    );
 }
 
 #[test]
