@@ -106,6 +106,7 @@ impl<'a> Message<'a> {
             match self.byte() {
                 Ok(byte) => number = number << 8 | usize::from(byte),
                 Err(stop) => {
+                    // What was read before may be of no valid number, whatever is to follow.
                     let least = number << (8 * bytes_missing);
                     let most = least | ((1 << (8 * bytes_missing)) - 1);
                     let none_read = bytes_missing == SIZE;

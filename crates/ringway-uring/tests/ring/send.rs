@@ -93,7 +93,10 @@ fn a_full_socket_whose_peer_has_ended_is_waited_for_by_its_changes() {
             };
             let first = readiness(one(&mut ring));
             assert!(first.is_read_closed() && !first.is_writable());
-            assert!(at_once(&mut ring).is_empty(), "told once, not over and over");
+            assert!(
+                at_once(&mut ring).is_empty(),
+                "told once, not over and over"
+            );
             for count in counts {
                 read_exact(&mut theirs, count);
             }
