@@ -103,7 +103,10 @@ fn those_who_half_closed_and_do_not_read_cost_neither_time_nor_threads() {
         let load = ringway.process.load_over(Duration::from_millis(500));
         assert!(load < 0.5, "{mode:?}: waiting takes {load} of a CPU");
         let threads = ringway.process.threads();
-        let of_the_ring = threads.iter().filter(|name| name.starts_with("iou-wrk")).count();
+        let of_the_ring = threads
+            .iter()
+            .filter(|name| name.starts_with("iou-wrk"))
+            .count();
         let allowed = if mode == Relay::UringSplice { 4 } else { 0 };
         assert!(of_the_ring <= allowed, "{mode:?}: {threads:?}");
         drop(senders);
