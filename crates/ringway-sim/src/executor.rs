@@ -333,7 +333,6 @@ impl World {
             Some(Canary::ResetEarly) => 0,
             Some(_) | None => self.kernel.links[link].unacknowledged(End::Proxy),
         };
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let session = self.session_mut(slot)?;
         if bytes < session.resetting_bytes {
             session.resetting_since = Some(now);

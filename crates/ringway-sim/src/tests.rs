@@ -1,3 +1,5 @@
+//! Many worlds: what holds in each, what all of them together must reach, and canaries.
+
 use std::panic;
 
 use crate::{Canary, Dice, Faults, Options, Tally, run};

@@ -178,6 +178,28 @@ fn it_may_go_to_standard_output() {
     );
 }
 
+#[test]
+fn a_log_that_fails_loses_its_lines_and_nothing_else() {
+    let server = Server::echo(b'a');
+    let ringway = Setup::to([server.address()])
+        .access_log("/dev/full")
+        .start();
+    let lost = || {
+        ringway.status()["access_log"]["lost_total"]
+            .as_u64()
+            .unwrap()
+    };
+    for served in 1..=20 {
+        assert_eq!(read_exactly::<1>(&connect(ringway.address())), [b'a']);
+        until("the line is lost", || lost() == served);
+    }
+    // Told when it begins, not each time.
+    assert_eq!(
+        ringway.process.log().matches("cannot be written").count(),
+        1
+    );
+}
+
 /// A pipe that is full for ever: connections go on, lines are dropped and counted, and the end comes.
 #[test]
 fn a_log_that_takes_nothing_holds_nobody_up() {

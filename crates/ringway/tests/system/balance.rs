@@ -59,6 +59,17 @@ fn weights_are_exact_over_a_cycle() {
 }
 
 #[test]
+fn a_backend_without_weight_gets_nothing_new() {
+    for balance in ["round_robin", "least_connections", "random", "maglev"] {
+        let servers = [Server::echo(b'a'), Server::echo(b'b')];
+        let setup = Setup::to([servers[0].address()]).balance(balance);
+        let ringway = setup.backend(servers[1].address(), "weight: 0").start();
+        assert_eq!(sequence(ringway.address(), 20), "a".repeat(20), "{balance}");
+        assert_eq!(servers[1].served(), 0);
+    }
+}
+
+#[test]
 fn round_robin_of_many_workers_is_even() {
     let servers = [Server::echo(b'a'), Server::echo(b'b')];
     let ringway = Setup::to(servers.each_ref().map(Server::address))

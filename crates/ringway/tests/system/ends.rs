@@ -244,7 +244,7 @@ fn both_sides_close_at_once() {
             .start();
         let together = Barrier::new(2);
         let end = |round: usize, mut stream: TcpStream| {
-            if round % 5 == 0 {
+            if round.is_multiple_of(5) {
                 // What the other side has sent may be lost then; that is what closing so means.
                 let _ = stream.write_all(&[0; 2000]);
             }

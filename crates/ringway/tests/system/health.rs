@@ -4,7 +4,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::backend::{Backend, Server, closed_address};
+use crate::admin::Admin;
+use crate::backend::{Backend, BlackHole, Server, closed_address};
 use crate::instance::Ringway;
 use crate::peers::{End, connect, drain, fin, read_exactly, turned_away, until};
 use crate::setup::Setup;
@@ -50,6 +51,31 @@ fn a_verdict_reaches_every_worker_and_is_told_once() {
     until("it is up again", || ringway.backend_state(0) == "up");
     until("it is told", || told(&ringway, &address, "up") == 2);
     until("it is chosen again", || greeting(&ringway).1 == b's');
+}
+
+/// Which backends there are is not known before each was looked at once.
+#[test]
+fn it_is_ready_after_the_first_round_of_checks() {
+    let hole = BlackHole::new();
+    let process = Setup::to([hole.address()]).health_checks().launch();
+    let admin = Admin {
+        path: process.dir().join("admin.sock"),
+    };
+    let mut seen = Vec::new();
+    until("it is ready", || {
+        let Ok(answer) = admin.get("/readyz") else {
+            return false;
+        };
+        seen.push((answer.status, answer.body));
+        seen.last().unwrap().0 == 200
+    });
+    assert_eq!(seen[0].0, 503, "{seen:?}");
+    assert!(seen[0].1.contains("health"), "{seen:?}");
+    let backend = &admin.status()["pools"][0]["backends"][0];
+    assert_eq!(
+        (&backend["state"], &backend["last_failure"]),
+        (&"down".into(), &"timeout".into())
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The same as somebody who may nothing.
 
 use std::io::Write;
+use std::process::Command;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, closed_address};
 use crate::keyed;
 use crate::peers::{End, drain, fin, read_exactly};
 use crate::process::Launch;
@@ -63,4 +64,37 @@ fn a_privileged_port_needs_a_privilege() {
         "{}",
         ended.log
     );
+}
+
+#[test]
+fn it_needs_no_locked_memory() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("not tested: only root can lower the limit for somebody else");
+        return;
+    }
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]).workers(2);
+    let ringway = setup.launch_as(Launch::Unlocked).start();
+    let (mut client, accepted) = backend.pair(&ringway);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(&read_exactly::<5>(&accepted), b"hello");
+}
+
+#[test]
+fn where_io_uring_is_forbidden_it_says_so_and_ends() {
+    if Command::new("python3").arg("-V").output().is_err() {
+        eprintln!("not tested: no python3 to set up the filter");
+        return;
+    }
+    for workers in [1, 4] {
+        let setup = Setup::to([closed_address()]).workers(workers);
+        let ended = setup.launch_as(Launch::Filtered).launch().end();
+        assert_eq!(ended.code, Some(69), "{}", ended.log);
+        assert!(
+            ended.log.contains("io_uring") && ended.log.contains("seccomp"),
+            "{}",
+            ended.log
+        );
+        assert!(!ended.log.contains("accepting"), "{}", ended.log);
+    }
 }

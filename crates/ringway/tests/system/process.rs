@@ -25,6 +25,10 @@ pub(crate) enum Launch {
     Crowded(u32, u32),
     /// As a user without privileges; the test must be root.
     AsNobody,
+    /// The same, without a byte of memory that may be locked.
+    Unlocked,
+    /// Where a filter forbids io_uring, as that of containers does.
+    Filtered,
 }
 
 /// A directory with the file of one instance and all it writes.
@@ -241,15 +245,56 @@ fn command(launch: Launch, dir: &Path) -> Command {
             command
         }
         Launch::AsNobody => {
-            // The build directory may be closed to others.
-            let copy = dir.join("ringway");
-            fs::copy(BINARY, &copy).unwrap();
-            fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
-            let mut command = Command::new("setpriv");
+            let mut command = as_nobody();
+            command.arg(copied(dir));
             command
-                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-                .arg(copy);
+        }
+        Launch::Unlocked => {
+            let mut command = as_nobody();
+            command
+                .args(["sh", "-c", "ulimit -l 0; exec \"$0\" \"$@\""])
+                .arg(copied(dir));
+            command
+        }
+        Launch::Filtered => {
+            let mut command = Command::new("python3");
+            command.args(["-c", FORBID_IO_URING, BINARY]);
             command
         }
     }
 }
+
+fn as_nobody() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command
+}
+
+/// The binary where everybody may run it: the build directory may be closed to others.
+fn copied(dir: &Path) -> PathBuf {
+    let copy = dir.join("ringway");
+    fs::copy(BINARY, &copy).unwrap();
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+/// Forbids io_uring_setup(2), number 425 everywhere, by a filter of seccomp(2), then runs the rest of
+/// the command line.
+const FORBID_IO_URING: &str = r"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+LOAD_NUMBER, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, FAIL_WITH_EPERM = 0x7fff0000, 0x00050001
+code = b''.join(struct.pack('HBBI', *line) for line in [
+    (LOAD_NUMBER, 0, 0, 0),
+    (JUMP_IF_EQUAL, 0, 1, 425),
+    (RETURN, 0, 0, FAIL_WITH_EPERM),
+    (RETURN, 0, 0, ALLOW),
+])
+lines = ctypes.create_string_buffer(code)
+program = struct.pack('HxxxxxxP', 4, ctypes.addressof(lines))
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
