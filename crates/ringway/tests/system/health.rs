@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::admin::Admin;
 use crate::backend::{Backend, BlackHole, Server, closed_address};
 use crate::instance::Ringway;
 use crate::peers::{End, connect, drain, fin, read_exactly, turned_away, until};
@@ -58,9 +57,7 @@ fn a_verdict_reaches_every_worker_and_is_told_once() {
 fn it_is_ready_after_the_first_round_of_checks() {
     let hole = BlackHole::new();
     let process = Setup::to([hole.address()]).health_checks().launch();
-    let admin = Admin {
-        path: process.dir().join("admin.sock"),
-    };
+    let admin = process.admin();
     let mut seen = Vec::new();
     until("it is ready", || {
         let Ok(answer) = admin.get("/readyz") else {

@@ -37,9 +37,7 @@ struct Held {
 impl Ringway {
     pub(crate) fn start(setup: Setup) -> Ringway {
         let mut process = setup.launch();
-        let admin = Admin {
-            path: process.dir().join("admin.sock"),
-        };
+        let admin = process.admin();
         until("it is ready", || {
             assert!(process.is_running(), "it ended instead of getting ready");
             admin

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::admin::Admin;
 use crate::peers::{PATIENCE, until_within};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
@@ -118,6 +119,13 @@ impl Process {
 
     pub(crate) fn dir(&self) -> &Path {
         self.place.path()
+    }
+
+    /// Where its admin endpoint answers, once it does.
+    pub(crate) fn admin(&self) -> Admin {
+        Admin {
+            path: self.dir().join("admin.sock"),
+        }
     }
 
     pub(crate) fn log(&self) -> String {
