@@ -137,6 +137,13 @@ impl Half {
             }
             Ok(_) => Some(End::Fin),
             Err(_) if self.stage != Stage::Flowing => None,
+            // Another look in the same readiness, and the socket is drained: it is polled again.
+            Err(Fault::WouldBlock)
+                if self.rounds > 0 && turn.params.relay != RelayMode::UringSplice =>
+            {
+                self.await_bytes(turn);
+                None
+            }
             // Readable, and yet nothing to splice: urgent data, which splice(2) does not pass.
             Err(Fault::WouldBlock) => {
                 self.demote(PROMOTE_AGAIN_AFTER_BYTES, turn);

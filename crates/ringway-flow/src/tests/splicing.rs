@@ -192,6 +192,21 @@ fn urgent_data_wakes_a_splice_that_cannot_pass_it_so_it_is_copied() {
 }
 
 #[test]
+fn a_socket_drained_by_a_second_look_is_polled_again() {
+    let mut rig = promoted();
+    rig.plays(&[
+        (readable(Front), &[take_pipe(Front)]),
+        (pipe(Front), &[splice_in(Front)]),
+        (spliced_in(Front, 30_000), &[splice_out(Front, 30_000)]),
+        (spliced_out(Front, 30_000), &[splice_in(Front)]),
+        (
+            splice_failed_in(Front, Fault::WouldBlock),
+            &[give_pipe(Front, Residue::Empty), poll_in(Front)],
+        ),
+    ]);
+}
+
+#[test]
 fn a_full_destination_is_polled_and_the_pipe_kept() {
     splicing().plays(&[
         (readable(Back), &[take_pipe(Back)]),

@@ -60,13 +60,7 @@ impl Ringway {
             process,
             admin,
         };
-        // The connection that was just answered may still be open on the other side.
-        let mut last = ringway.held();
-        until("what it holds is steady", || {
-            let before = std::mem::replace(&mut last, ringway.held());
-            before == last
-        });
-        ringway.held = last;
+        ringway.held = ringway.held();
         ringway
     }
 
@@ -211,7 +205,7 @@ impl Ringway {
         }
         let pipes = self.metrics().sum("worker_pipes", &[]) as usize;
         Held {
-            descriptors: self.process.descriptors().saturating_sub(2 * pipes),
+            descriptors: self.process.descriptors_kept().saturating_sub(2 * pipes),
             threads: threads
                 .into_iter()
                 .filter(|name| !is_spliced(name))
