@@ -273,6 +273,10 @@ impl Flow {
         self.connect_in_flight = false;
         self.set_step_at(Moment::NEVER);
         if self.phase != Phase::Connecting {
+            if result.is_ok() {
+                // Reached after all, it may have spoken already.
+                self.lost_at_close(Side::Back);
+            }
             return;
         }
         match result {
@@ -344,7 +348,7 @@ impl Flow {
             self.lost_at_close(from);
         }
         if let Some(end) = end {
-            if self.halves[from.other()].is_sending() {
+            if end == End::Fin && self.halves[from.other()].is_sending() {
                 self.doubt_end(from, turn);
             }
             self.source_ended(from, end, turn);

@@ -136,7 +136,9 @@ impl Half {
                 None
             }
             Ok(_) => Some(End::Fin),
-            Err(_) if self.stage != Stage::Flowing => None,
+            Err(Fault::Reset | Fault::Other) => Some(End::Reset),
+            Err(Fault::Cancelled) => None,
+            Err(Fault::WouldBlock) if self.stage != Stage::Flowing => None,
             // Another look in the same readiness, and the socket is drained: it is polled again.
             Err(Fault::WouldBlock)
                 if self.rounds > 0 && turn.params.relay != RelayMode::UringSplice =>
@@ -149,8 +151,6 @@ impl Half {
                 self.demote(PROMOTE_AGAIN_AFTER_BYTES, turn);
                 None
             }
-            Err(Fault::Cancelled) => None,
-            Err(Fault::Reset | Fault::Other) => Some(End::Reset),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::CloseHow::{self, Fin, Reset};
-use crate::{Fault, Input, Moment, Party, Timeouts, Why};
+use crate::{Fault, Input, Moment, Party, RelayMode, Timeouts, Why};
 
 const IDLE: Timeouts = Timeouts {
     idle: millis(500),
@@ -205,4 +205,46 @@ fn while_connecting_only_the_connect_the_first_byte_and_the_lifetime_count() {
         Input::Connected(Err(Fault::Cancelled)),
         &over(Reset, Reset, Party::Ringway, Why::Lifetime),
     )]);
+}
+
+#[test]
+fn a_reset_that_a_splice_of_the_ring_learns_of_during_the_close_is_passed_on() {
+    let mut rig = Rig::new(RelayMode::UringSplice, IDLE);
+    rig.on(Input::Accepted);
+    rig.on(Input::Connected(Ok(())));
+    rig.on(cancelled(Front));
+    rig.on(pipe(Front));
+    rig.on(pipe(Back));
+    rig.expire();
+    rig.on(Input::SplicedIn {
+        from: Back,
+        result: Err(Fault::Reset),
+    });
+    let outputs = rig.on(Input::SplicedIn {
+        from: Front,
+        result: Err(Fault::Cancelled),
+    });
+    assert!(
+        outputs.ends_with(&over(Reset, Fin, Party::Ringway, Why::Idle)),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn a_backend_reached_while_the_flow_closes_may_have_spoken() {
+    let mut rig = Rig::new(
+        RelayMode::Auto,
+        Timeouts {
+            first_byte: millis(500),
+            ..OFF
+        },
+    );
+    rig.on(Input::Accepted);
+    rig.expire();
+    rig.on(cancelled(Front));
+    let outputs = rig.on(CONNECTED);
+    assert!(
+        outputs.ends_with(&over(Reset, Fin, Party::Ringway, Why::FirstByte)),
+        "{outputs:?}"
+    );
 }
