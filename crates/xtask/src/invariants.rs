@@ -6,6 +6,7 @@
 mod allocations;
 mod connections;
 mod count;
+mod crowd;
 mod exposition;
 mod idle;
 mod instance;
@@ -27,14 +28,15 @@ use row::{Row, Verdict};
 /// A check: its name for `--only`, and what it measures.
 type Check = (&'static str, fn(&Rig) -> io::Result<Vec<Row>>);
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("io-wq threads", relay::io_wq),
     ("round trip", relay::round_trips),
     ("bulk stream", relay::bulk),
     ("short connection", connections::system_calls),
     ("setsockopt", connections::socket_options),
     ("allocations", allocations::per_message),
-    ("idle connections", memory::idle_connections),
+    ("idle connections", crowd::idle_connections),
+    ("reset connection", crowd::resets),
     ("blocked directions", memory::blocked_directions),
     ("wake-ups", idle::wake_ups),
     ("conservation", connections::conservation),

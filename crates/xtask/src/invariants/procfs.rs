@@ -1,9 +1,12 @@
-//! What /proc says about a running process. Not a monitor: each call reads once. Invariant: a thread
+//! What /proc says about a running process. Not a monitor: each call reads once, or until
+//! what it reads has settled. Invariant: a thread
 //! that ends while it is read counts as nothing, and no other error is passed over.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The names of all threads, kernel workers of io_uring included.
 pub(super) fn thread_names(pid: u32) -> io::Result<Vec<String>> {
@@ -47,11 +50,25 @@ pub(super) fn wake_ups(pid: u32) -> io::Result<u64> {
 }
 
 /// Memory that belongs to the process alone and was written to, in bytes.
-pub(super) fn private_dirty(pid: u32) -> io::Result<u64> {
+fn private_dirty(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     field(&text, "Private_Dirty:")
         .map(|kib| kib * 1024)
         .ok_or_else(|| io::Error::other("smaps_rollup has no Private_Dirty"))
+}
+
+/// Private memory once it stopped changing; after 5 s as it is then.
+pub(super) fn settled_memory(pid: u32) -> io::Result<u64> {
+    let begin = Instant::now();
+    let mut last = private_dirty(pid)?;
+    loop {
+        thread::sleep(Duration::from_millis(500));
+        let now = private_dirty(pid)?;
+        if now == last || begin.elapsed() > Duration::from_secs(5) {
+            return Ok(now);
+        }
+        last = now;
+    }
 }
 
 /// Open descriptors.

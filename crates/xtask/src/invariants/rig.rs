@@ -6,11 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::{Resource, getrlimit, getuid};
+use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::system::uname;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::count::Counter;
+
+/// What 20,000 connections in one process need, and some.
+const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// The means of a run.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Rig {
             directory,
             worker_cpu: *first,
             load_cpu: *last,
-            descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20),
+            descriptors_max: raise_descriptors(),
             counter: Counter::detect(),
         })
     }
@@ -115,6 +118,25 @@ fn existing(path: PathBuf) -> io::Result<PathBuf> {
             path.display()
         ))),
     }
+}
+
+/// Takes as many descriptors as any check wants, for this process and those that it starts: more than
+/// the hard limit where that is allowed, else all of it. Returns how many there are.
+fn raise_descriptors() -> u64 {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let most = hard.map_or(DESCRIPTORS_WANTED, |hard| hard.max(DESCRIPTORS_WANTED));
+    let take = |count: u64, maximum: Option<u64>| {
+        let limit = Rlimit {
+            current: Some(count),
+            maximum,
+        };
+        setrlimit(Resource::Nofile, limit).is_ok().then_some(count)
+    };
+    let raised = take(most, hard.map(|_| most));
+    raised
+        .or_else(|| take(hard?, hard))
+        .or(hard)
+        .unwrap_or(DESCRIPTORS_WANTED)
 }
 
 /// How TCP paces here, which decides how much a stream has ready at a time.
