@@ -204,12 +204,9 @@ impl Ring {
     /// # Errors
     /// [`EnterError`] if the ring is of no further use.
     pub fn submit_and_wait(&mut self, wait: Wait) -> Result<(), EnterError> {
-        if let Some(error) = self.broken {
-            return Err(error);
-        }
         let no_wait = wait.timeout == Some(Duration::ZERO);
         let min_wait = wait.min_wait.filter(|_| self.report.min_wait && !no_wait);
-        let waiting = Waiting {
+        self.enter_unless_broken(Waiting {
             min_complete: match (no_wait, min_wait) {
                 (true, _) => 0,
                 (false, None) => 1,
@@ -218,7 +215,28 @@ impl Ring {
             timeout: wait.timeout.filter(|_| !no_wait),
             min_wait_us: min_wait.map_or(0, |wait| wait.as_micros().try_into().unwrap_or(u32::MAX)),
             no_iowait: self.report.no_iowait,
-        };
+        })
+    }
+
+    /// Submits, and has the kernel tell what it knows by now, up to `most` completions, without
+    /// waiting for more. A wait of zero is less than that: it finishes twenty operations at most
+    /// (IO_LOCAL_TW_DEFAULT_MAX, since Linux 6.13) however many are ready.
+    ///
+    /// # Errors
+    /// [`EnterError`] if the ring is of no further use.
+    pub fn submit_and_look(&mut self, most: u32) -> Result<(), EnterError> {
+        self.enter_unless_broken(Waiting {
+            min_complete: most,
+            timeout: Some(Duration::ZERO),
+            min_wait_us: 0,
+            no_iowait: self.report.no_iowait,
+        })
+    }
+
+    fn enter_unless_broken(&mut self, waiting: Waiting) -> Result<(), EnterError> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
         match self.enter(Some(waiting)) {
             Ok(()) => Ok(()),
             Err(Errno(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN)) => Ok(()),

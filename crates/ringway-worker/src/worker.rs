@@ -27,6 +27,10 @@ use crate::tag::Tag;
 
 /// Completions handled in one turn at most; what is left stays in the ring for the next.
 const COMPLETIONS_PER_TURN: usize = 512;
+/// Completions that the operations of one flow can have, but for receives of many small pieces.
+const COMPLETIONS_PER_FLOW: usize = 8;
+/// Looks before a deadline is believed, at most: each but the first is for those without a buffer.
+const LOOKS_PER_TURN: usize = 16;
 /// Deadlines handled in one turn at most.
 const DEADLINES_PER_TURN: usize = 256;
 /// Starved halves that get another receive in one turn at most.
@@ -106,6 +110,8 @@ pub(crate) struct Worker {
     mailbox: Receiver<Message>,
     waker: Waker,
     turns: u32,
+    /// Completions since a deadline came due that is not believed yet.
+    seen_since_due: usize,
 }
 
 impl Worker {
@@ -165,6 +171,7 @@ impl Worker {
             mailbox,
             waker,
             turns: 0,
+            seen_since_due: 0,
         })
     }
 
@@ -179,13 +186,10 @@ impl Worker {
             self.now = self.clock.read();
             reaped = self.reap(&mut batch);
             if self.has_due_deadline() {
-                // Before a deadline is believed: after a stall there are bytes that no completion
-                // speaks of yet.
-                self.enter(AT_ONCE)?;
-                reaped += self.reap(&mut batch);
-            }
-            if reaped < COMPLETIONS_PER_TURN {
-                self.expire();
+                reaped += self.look(&mut batch)?;
+                if self.believes_deadlines(reaped) {
+                    self.expire();
+                }
             }
             self.feed_starved();
             self.resume_accepts();
@@ -236,6 +240,37 @@ impl Worker {
 
     fn has_due_deadline(&self) -> bool {
         self.wheel.next().is_some_and(|next| next <= self.now)
+    }
+
+    /// Has a fresh look at what the kernel knows: after a stall there are bytes that no completion
+    /// speaks of yet. Of halves that found no buffer it knows nothing, so they try again first.
+    fn look(&mut self, batch: &mut Vec<Completion>) -> Result<usize, WorkerError> {
+        let mut reaped = 0;
+        for _ in 0..LOOKS_PER_TURN {
+            self.feed_starved();
+            let worker = self.index;
+            let looked = self.ring.submit_and_look(COMPLETIONS_PER_TURN as u32);
+            looked.map_err(|source| WorkerError { worker, source })?;
+            reaped += self.reap(batch);
+            let can_feed = !self.starved.is_empty() && self.ring.buffers_published() > 0;
+            if !can_feed || reaped >= COMPLETIONS_PER_TURN {
+                break;
+            }
+        }
+        Ok(reaped)
+    }
+
+    /// Whether everything was seen that was there when a deadline came due: the kernel has no more,
+    /// or has told more since then than the flows can have had in flight. Without the latter a worker
+    /// that always has something to do would believe no deadline at all.
+    fn believes_deadlines(&mut self, reaped: usize) -> bool {
+        self.seen_since_due += reaped;
+        let believes = reaped < COMPLETIONS_PER_TURN
+            || self.seen_since_due > COMPLETIONS_PER_FLOW * self.slots.len();
+        if believes {
+            self.seen_since_due = 0;
+        }
+        believes
     }
 
     /// Gives a flow one input and carries out what it asks for, until it asks for nothing more.

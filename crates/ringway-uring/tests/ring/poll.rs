@@ -31,6 +31,28 @@ fn a_one_shot_poll_is_level_triggered() {
 }
 
 #[test]
+fn a_look_finds_all_that_is_ready_and_waits_for_nothing() {
+    const READY: u32 = 60;
+    let mut ring = ring();
+    let pairs: Vec<_> = (0..READY).map(|_| pair()).collect();
+    for (slot, (ours, _)) in (0..).zip(&pairs) {
+        ring.poll(ours.as_fd(), token(slot), Interest::Readable);
+    }
+    let mut look = |most| {
+        ring.submit_and_look(most).expect("enter");
+        let mut out = Vec::new();
+        ring.reap(&mut out, 1024);
+        out.len() as u32
+    };
+    assert_eq!(look(200), 0);
+    for (_, mut theirs) in pairs {
+        write_all(&mut theirs, b"x");
+    }
+    assert_eq!(look(200), READY);
+    assert_eq!(look(200), 0);
+}
+
+#[test]
 fn a_poll_waits_for_what_it_is_asked_for() {
     let mut ring = ring();
     let (ours, mut theirs) = pair();
