@@ -71,7 +71,7 @@ pub(crate) fn closed_address() -> SocketAddr {
 #[derive(Debug)]
 pub(crate) struct BlackHole {
     listener: Socket,
-    _queued: Vec<Socket>,
+    queued: Vec<Socket>,
 }
 
 impl BlackHole {
@@ -89,10 +89,7 @@ impl BlackHole {
             match filler.connect_timeout(&address, std::time::Duration::from_millis(200)) {
                 Ok(()) => queued.push(filler),
                 Err(_) => {
-                    return BlackHole {
-                        listener,
-                        _queued: queued,
-                    };
+                    return BlackHole { listener, queued };
                 }
             }
             assert!(queued.len() < 16, "the queue does not fill");
@@ -101,6 +98,78 @@ impl BlackHole {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Makes room: the first connection that does not come from here, which the kernel that asked for
+    /// it makes at its next attempt.
+    pub(crate) fn open(self) -> TcpStream {
+        let own = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap();
+        let fillers: Vec<SocketAddr> = self.queued.iter().map(own).collect();
+        self.listener.set_nonblocking(true).unwrap();
+        let backend = Backend(self.listener.into());
+        loop {
+            let accepted = backend.accept();
+            // One that was reset in the queue has no peer any more.
+            if accepted
+                .peer_addr()
+                .is_ok_and(|peer| !fillers.contains(&peer))
+            {
+                return accepted;
+            }
+        }
+    }
+}
+
+/// A backend that greets whoever comes and keeps them all, on one thread.
+#[derive(Debug)]
+pub(crate) struct Hoard {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<TcpStream>>>,
+}
+
+impl Hoard {
+    /// Greets with `name`.
+    pub(crate) fn new(name: u8) -> Hoard {
+        let listener = listen("127.0.0.1:0".parse().unwrap());
+        let (address, stop) = (listener.local_addr().unwrap(), Arc::<AtomicBool>::default());
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                if is_readable(&listener, 20)
+                    && let Ok((mut stream, _)) = listener.accept()
+                    // A health check has gone already.
+                    && stream.write_all(&[name]).is_ok()
+                {
+                    stream.set_nonblocking(false).unwrap();
+                    kept.push(patient(stream));
+                }
+            }
+            kept
+        });
+        Hoard {
+            address,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops listening; the connections stay, and some more that were over when they were greeted.
+    pub(crate) fn close(mut self) -> Vec<TcpStream> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("invariant: closed once");
+        thread.join().unwrap()
+    }
+}
+
+impl Drop for Hoard {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) enum Launch {
     Unlocked,
     /// Where a filter forbids io_uring, as that of containers does.
     Filtered,
+    /// In a network of its own, with nothing but loopback; the test must be root.
+    Apart,
 }
 
 /// A directory with the file of one instance and all it writes.
@@ -185,6 +187,23 @@ impl Process {
         names
     }
 
+    /// The number of the thread of that name.
+    pub(crate) fn thread(&self, name: &str) -> u32 {
+        let tasks = fs::read_dir(self.proc("task")).unwrap();
+        let is_it = |task: &fs::DirEntry| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let thread = tasks.map(Result::unwrap).find(is_it);
+        let thread = thread.unwrap_or_else(|| panic!("no {name} in {:?}", self.threads()));
+        thread.file_name().to_str().unwrap().parse().unwrap()
+    }
+
+    /// Whether a debugger or tracer holds that thread; one that has ended was held.
+    pub(crate) fn is_traced(&self, thread: u32) -> bool {
+        let status = fs::read_to_string(self.proc(&format!("task/{thread}/status")));
+        status.map_or(true, |status| !status.contains("TracerPid:\t0\n"))
+    }
+
     /// User and system time so far.
     pub(crate) fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).unwrap();
@@ -274,7 +293,21 @@ fn command(launch: Launch, dir: &Path) -> Command {
             command.args(["-c", FORBID_IO_URING, BINARY]);
             command
         }
+        Launch::Apart => {
+            let mut command = Command::new("unshare");
+            let script = "ip link set lo up && exec \"$0\" \"$@\"";
+            command.args(["--net", "sh", "-c", script, BINARY]);
+            command
+        }
     }
+}
+
+/// A command in the network of a process.
+pub(crate) fn beside(process: &Process, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    let of_process = format!("--target={}", process.child.id());
+    command.args([&of_process, "--net", program]);
+    command
 }
 
 fn as_nobody() -> Command {

@@ -185,4 +185,7 @@ fn many_connections_end_in_one_turn() {
         assert_eq!(drain(client), (Vec::new(), End::Reset));
     }
     ringway.until_closed("backend", "reset", OPEN as i64);
+    // None was lost, and if some had not fitted the ring, this would tell.
+    let overflows = ringway.metrics().each("uring_cq_overflow_total", &[]);
+    assert_eq!(overflows.len(), 2);
 }

@@ -1,6 +1,7 @@
 //! Deadlines, each with its reason and with the end that tells the peers what it means.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, BlackHole};
@@ -139,4 +140,43 @@ fn lifetime_ends_busy_connections() {
         });
         ringway.until_closed("ringway", "lifetime", 1);
     }
+}
+
+/// Each on the one worker there is.
+#[test]
+fn a_stream_at_full_speed_delays_no_deadline_of_its_neighbours() {
+    for mode in MODES {
+        let backend = Backend::new();
+        let setup = Setup::to([backend.address()]).relay(mode);
+        let setup = setup.listener("timeouts: {idle: 400ms}");
+        let ringway = setup.access_log("DIR/access.log").start();
+        let (fast, fast_accepted) = backend.pair(&ringway);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while (&fast_accepted).write_all(&[1; 100_000]).is_ok() {});
+            let reader = scope.spawn(|| drain_away(&fast));
+            let silent: Vec<_> = (0..20).map(|_| backend.pair(&ringway)).collect();
+            for (client, accepted) in &silent {
+                assert_eq!(drain(client), (Vec::new(), End::Fin), "{mode:?}");
+                assert_eq!(drain(accepted), (Vec::new(), End::Fin), "{mode:?}");
+            }
+            assert!(!reader.is_finished(), "{mode:?}: the stream was idle, too");
+            fast.shutdown(Shutdown::Both).unwrap();
+        });
+        drop((fast, fast_accepted));
+        let lines = ringway.json_lines("access.log", 21);
+        let late = lines.iter().filter(|line| line["reason"] == "idle");
+        let late: Vec<f64> = late
+            .map(|line| line["duration_seconds"].as_f64().unwrap() - 0.4)
+            .collect();
+        assert_eq!(late.len(), 20, "{mode:?}");
+        assert!(late.iter().all(|late| *late >= 0.0), "too early: {late:?}");
+        // Told, not judged: how late depends on what else this machine does.
+        let worst = late.into_iter().fold(0.0, f64::max);
+        eprintln!("{mode:?}: {:.1} ms late at most", worst * 1000.0);
+    }
+}
+
+fn drain_away(mut stream: &TcpStream) {
+    let mut buffer = vec![0; 1 << 20];
+    while stream.read(&mut buffer).is_ok_and(|len| len > 0) {}
 }

@@ -1,0 +1,86 @@
+//! A worker to which the kernel says what it never should: strace takes its place. One CPU that does
+//! nothing, while others go on and clients are still sent to it, is worse than no process at all.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use crate::backend::Backend;
+use crate::instance::Ringway;
+use crate::peers::{connect, drain, read_exactly, until};
+use crate::setup::Setup;
+
+/// Interferes with the calls of one thread until it is dropped.
+struct Interference(Child);
+
+impl Interference {
+    /// With io_uring_enter(2) of a worker. `None` where tracing is not allowed.
+    fn with(ringway: &Ringway, worker: usize, how: &str) -> Option<Interference> {
+        let allowed = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "true"])
+            .status();
+        if !allowed.is_ok_and(|status| status.success()) {
+            eprintln!("not tested: strace is missing or not allowed");
+            return None;
+        }
+        let thread = ringway.process.thread(&format!("ringway-wrk-{worker}"));
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"]);
+        strace.args(["-e", &format!("inject=io_uring_enter:{how}")]);
+        strace
+            .args(["-p", &thread.to_string()])
+            .stdin(Stdio::null());
+        let interference = Interference(strace.spawn().unwrap());
+        until("it is traced", || ringway.process.is_traced(thread));
+        Some(interference)
+    }
+}
+
+impl Drop for Interference {
+    fn drop(&mut self) {
+        // The kernel lets go of the thread when the tracer dies. It may have ended with its prey.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_go_on_ends_the_process() {
+    let backend = Backend::new();
+    let mut ringway = Setup::to([backend.address()]).workers(2).start();
+    let pairs: Vec<_> = (0..8).map(|_| backend.pair(&ringway)).collect();
+    let Some(interference) = Interference::with(&ringway, 1, "error=EFAULT") else {
+        return;
+    };
+    // It need not notice before it has something to do.
+    for (client, _) in &pairs {
+        let _ = (&*client).write_all(b"?");
+    }
+    let ended = ringway.process.end();
+    drop(interference);
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    assert!(ended.log.contains("worker 1"), "{}", ended.log);
+    for (client, accepted) in &pairs {
+        drain(client);
+        drain(accepted);
+    }
+    assert!(TcpStream::connect(ringway.address()).is_err());
+}
+
+#[test]
+fn a_worker_that_stands_still_is_not_alive() {
+    let backend = Backend::new();
+    let ringway = Setup::to([backend.address()]).workers(2).start();
+    let alive = || ringway.admin.get("/livez").unwrap().status;
+    assert_eq!(alive(), 200);
+    let Some(interference) = Interference::with(&ringway, 0, "delay_enter=600s") else {
+        return;
+    };
+    until("it is found out", || alive() == 503);
+    drop(interference);
+    until("it goes on", || alive() == 200);
+    let client = connect(ringway.address());
+    let mut accepted = backend.accept();
+    accepted.write_all(b"served").unwrap();
+    assert_eq!(read_exactly::<6>(&client), *b"served");
+}
