@@ -4,16 +4,19 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
+use crate::eventually::is_readable;
 use crate::instance::Ringway;
 use crate::peers::{PATIENCE, connect, patient, reset};
+
+/// How often a thread that accepts looks whether it is to stop.
+const STOP_NOTICED_WITHIN: Duration = Duration::from_millis(20);
 
 /// A listener on which the test accepts when it wants to.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ impl Backend {
     /// The next connection, which must come.
     pub(crate) fn accept(&self) -> TcpStream {
         assert!(
-            is_readable(&self.0, PATIENCE.as_millis() as i64),
+            is_readable(&self.0, PATIENCE),
             "nobody connects to the backend"
         );
         let (stream, _) = self.0.accept().unwrap();
@@ -86,7 +89,7 @@ impl BlackHole {
         // The queue holds one more than listen(2) was told, give or take one that is being made.
         loop {
             let filler = socket();
-            match filler.connect_timeout(&address, std::time::Duration::from_millis(200)) {
+            match filler.connect_timeout(&address, Duration::from_millis(200)) {
                 Ok(()) => queued.push(filler),
                 Err(_) => {
                     return BlackHole { listener, queued };
@@ -137,7 +140,7 @@ impl Hoard {
         let thread = std::thread::spawn(move || {
             let mut kept = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                if is_readable(&listener, 20)
+                if is_readable(&listener, STOP_NOTICED_WITHIN)
                     && let Ok((mut stream, _)) = listener.accept()
                     // A health check has gone already.
                     && stream.write_all(&[name]).is_ok()
@@ -239,7 +242,7 @@ impl Server {
             let (handler, state) = (Arc::clone(&self.handler), Arc::clone(&self.state));
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    if is_readable(&listener, 20)
+                    if is_readable(&listener, STOP_NOTICED_WITHIN)
                         && let Ok((stream, _)) = listener.accept()
                     {
                         stream.set_nonblocking(false).unwrap();
@@ -305,12 +308,4 @@ fn echo(name: u8, mut stream: TcpStream) {
             return;
         }
     }
-}
-
-fn is_readable(fd: &impl AsFd, millis: i64) -> bool {
-    let timeout = Timespec {
-        tv_sec: millis / 1000,
-        tv_nsec: millis % 1000 * 1_000_000,
-    };
-    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
 }

@@ -7,8 +7,8 @@ use crate::keyed;
 use crate::peers::{End, fin};
 use crate::setup::{Relay, Setup};
 
-/// Per direction. A gigabyte in each mode takes minutes on a small machine with a debug build, so
-/// that is for `RINGWAY_TEST_FULL=1`.
+/// Per direction. A gigabyte takes seconds in each mode where nothing else runs and minutes where
+/// much does, so that is for `RINGWAY_TEST_FULL=1`.
 fn bulk_bytes() -> u64 {
     let is_full = std::env::var_os("RINGWAY_TEST_FULL").is_some_and(|value| value == "1");
     if is_full { 1 << 30 } else { 256 << 20 }

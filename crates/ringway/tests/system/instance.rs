@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::admin::{Admin, Metrics};
-use crate::peers::{PATIENCE, until, until_is, until_within};
+use crate::eventually::{PATIENCE, until, until_file, until_is};
 use crate::process::{Ended, Process};
 use crate::setup::{Relay, Setup};
 
@@ -237,11 +237,11 @@ impl Ringway {
     /// The lines of a file it writes, once there are that many.
     pub(crate) fn json_lines(&self, file: &str, count: usize) -> Vec<Value> {
         let path = self.dir().join(file);
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        until_within(PATIENCE, &format!("{count} lines in {file}"), || {
-            read().matches('\n').count() >= count
+        until_file(&path, &format!("{count} lines"), |text| {
+            text.matches('\n').count() >= count
         });
-        let lines: Vec<Value> = read()
+        let lines: Vec<Value> = std::fs::read_to_string(&path)
+            .unwrap()
             .lines()
             .map(|line| serde_json::from_str(line).expect(line))
             .collect();

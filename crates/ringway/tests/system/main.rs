@@ -9,6 +9,7 @@
 
 mod admin;
 mod backend;
+mod eventually;
 mod instance;
 mod keyed;
 mod peers;

@@ -1,47 +1,13 @@
-//! What clients and backends do with a stream, and how to wait for something without guessing how
-//! long it takes.
+//! What clients and backends do with a stream.
 
-use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// How long anything that must happen may take on a loaded machine. Shorter than the deadlines that
-/// would end what hangs, such as `timeouts.half_close` and `shutdown.drain`.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
-
-/// Polls for what must become true soon.
-pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
-    until_within(PATIENCE, what, is_so);
-}
-
-pub(crate) fn until_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        // Leaves the CPU to those that are waited for.
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// The same for a value, which is told if it never comes.
-pub(crate) fn until_is<T: PartialEq + Debug>(what: &str, expected: T, mut read: impl FnMut() -> T) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let last = read();
-        if last == expected {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{what}: {last:?}, not {expected:?}"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
+pub(crate) use crate::eventually::{PATIENCE, until};
 
 /// How a peer's stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

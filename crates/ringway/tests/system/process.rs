@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::admin::Admin;
-use crate::peers::{PATIENCE, until_within};
+use crate::eventually::{PATIENCE, least, until_ended};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 
@@ -156,7 +156,9 @@ impl Process {
     }
 
     pub(crate) fn end_within(&mut self, patience: Duration) -> Ended {
-        until_within(patience, "the process has ended", || !self.is_running());
+        if self.is_running() {
+            until_ended(patience, self.pid());
+        }
         let code = self.child.wait().unwrap().code();
         Ended {
             code,
@@ -167,11 +169,7 @@ impl Process {
     /// Open descriptors, without those that are about to be closed, such as the other end of a
     /// connection to the admin endpoint that was just answered.
     pub(crate) fn descriptors_kept(&self) -> usize {
-        let count = |_| {
-            std::thread::sleep(Duration::from_millis(1));
-            fs::read_dir(self.proc("fd")).unwrap().count()
-        };
-        (0..10).map(count).min().unwrap_or_default()
+        least(|| fs::read_dir(self.proc("fd")).unwrap().count())
     }
 
     /// The names of its threads, sorted. Those of the control thread's helpers for blocking work come

@@ -5,7 +5,8 @@ use std::io::Write;
 use rustix::process::Signal;
 
 use crate::backend::Backend;
-use crate::peers::{read_exactly, until};
+use crate::eventually::until_file;
+use crate::peers::read_exactly;
 use crate::setup::Setup;
 
 #[test]
@@ -17,9 +18,8 @@ fn the_signals_of_later_versions_and_those_of_pipes_do_no_harm() {
         ringway.signal(signal);
     }
     for name in ["SIGHUP", "SIGUSR2"] {
-        until("it says what it did not do", || {
-            ringway.process.log().contains(name)
-        });
+        let is_told = |log: &str| log.contains(name);
+        until_file(&ringway.dir().join("log"), "what it did not do", is_told);
     }
     client.write_all(b"still there").unwrap();
     assert_eq!(&read_exactly::<11>(&accepted), b"still there");

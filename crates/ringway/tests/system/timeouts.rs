@@ -48,6 +48,7 @@ fn idle_spares_those_that_talk() {
         while begun.elapsed() < Duration::from_millis(2500) {
             accepted.write_all(b".").unwrap();
             assert_eq!(&read_exactly::<1>(&client), b".", "{mode:?}");
+            // The pace of the talk; it is over when its time is, however long each round took.
             std::thread::sleep(Duration::from_millis(100));
         }
         drop(accepted);
@@ -100,6 +101,7 @@ fn half_close_begins_anew_with_each_byte() {
         while begun.elapsed() < Duration::from_millis(2500) {
             accepted.write_all(b".").unwrap();
             assert_eq!(&read_exactly::<1>(&client), b".", "{mode:?}");
+            // The pace of the talk; it is over when its time is, however long each round took.
             std::thread::sleep(Duration::from_millis(100));
         }
         drop(accepted);
