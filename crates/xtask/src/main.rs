@@ -1,9 +1,11 @@
-//! The project's own checks: `cargo run -p xtask -- check | invariants`. Not a build system and not
+//! The project's own checks: `cargo run -p xtask -- check | instructions | invariants`. Not a build system and not
 //! a test runner. Invariant: it exits with 0 only if every rule that could be checked holds, and what
 //! could not be checked is named.
 #![forbid(unsafe_code)]
 
 mod check;
+mod counts;
+mod instructions;
 mod invariants;
 
 use std::process::ExitCode;
@@ -12,9 +14,14 @@ const USAGE: &str = "\
 usage: cargo run -p xtask -- COMMAND
 
   check                    purity of the crates, unsafe code, layout, headers, sizes
+  instructions [OPTIONS]   what operations of the pure crates cost, compared with the reviewed figures
+      --only WORD          only the operations whose name contains WORD
+      --accept             take what was counted as reviewed: writes crates/xtask/counts.json
   invariants [OPTIONS]     what must always hold of the release binary, measured here
       --only WORD          only the checks whose name contains WORD
       --binaries DIR       ringway and ringway-bench from DIR instead of building them
+      --gates              fail for the gates of crates/xtask/counts.json only, which a busy machine
+                           does not move; the rest is printed for information
 ";
 
 fn main() -> ExitCode {
@@ -22,6 +29,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let holds = match words.as_slice() {
         ["check"] => check::run(),
+        ["instructions", options @ ..] => match instructions::Options::parse(options) {
+            Some(options) => instructions::run(&options),
+            None => return usage(),
+        },
         ["invariants", options @ ..] => match invariants::Options::parse(options) {
             Some(options) => invariants::run(&options),
             None => return usage(),

@@ -26,6 +26,8 @@ impl Verdict {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) invariant: String,
+    /// What was measured as a number, if it was.
+    pub(super) value: Option<f64>,
     pub(super) measured: String,
     pub(super) limit: String,
     pub(super) verdict: Verdict,
@@ -39,7 +41,10 @@ impl Row {
         } else {
             Verdict::Violated
         };
-        Row::new(invariant, shown, &format!("<= {limit}"), verdict)
+        Row {
+            value: Some(value),
+            ..Row::new(invariant, shown, &format!("<= {limit}"), verdict)
+        }
     }
 
     /// `value` must be `due`.
@@ -49,7 +54,10 @@ impl Row {
         } else {
             Verdict::Violated
         };
-        Row::new(invariant, &value.to_string(), &due.to_string(), verdict)
+        Row {
+            value: Some(value as f64),
+            ..Row::new(invariant, &value.to_string(), &due.to_string(), verdict)
+        }
     }
 
     pub(super) fn violated(invariant: &str, measured: &str, limit: &str) -> Row {
@@ -63,6 +71,7 @@ impl Row {
     fn new(invariant: &str, measured: &str, limit: &str, verdict: Verdict) -> Row {
         Row {
             invariant: invariant.to_owned(),
+            value: None,
             measured: measured.to_owned(),
             limit: limit.to_owned(),
             verdict,
@@ -82,6 +91,7 @@ impl fmt::Display for Row {
             measured,
             limit,
             verdict,
+            value: _,
         } = self;
         write!(
             f,
