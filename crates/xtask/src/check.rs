@@ -1,6 +1,7 @@
 //! `check`: the rules that no compiler and no lint enforces here. Not style: rustfmt and clippy have
 //! that. Invariant: every rule is looked at in one run, and each breach is printed with its place.
 
+mod data_path;
 mod layout;
 mod purity;
 mod sources;
@@ -18,6 +19,7 @@ pub(crate) fn run() -> io::Result<bool> {
     let mut breaches = Vec::new();
     for (name, found) in [
         ("purity of the crates", purity::breaches(&root)?),
+        ("data path", data_path::breaches(&root)?),
         ("sources", sources::breaches(&root)?),
         ("layout", layout::breaches(&root)?),
     ] {

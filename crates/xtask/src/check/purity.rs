@@ -30,7 +30,7 @@ const IMPURE: [&str; 9] = [
     "windows-sys",
 ];
 /// Dependencies that belong to some crates only: who may name them as a normal dependency.
-const RESERVED: [(&str, &[&str]); 7] = [
+const RESERVED: [(&str, &[&str]); 10] = [
     // The keeper hands set-up flags to its runtime, in the runtime's version of the types.
     ("io-uring", &["ringway-uring", "ringway-keeper"]),
     ("libc", &["ringway-uring"]),
@@ -46,6 +46,10 @@ const RESERVED: [(&str, &[&str]); 7] = [
     ),
     ("axum", &["ringway-control"]),
     ("clap", &["ringway", "ringway-bench", "ringway-sim"]),
+    ("clap_complete", &["ringway"]),
+    ("clap_mangen", &["ringway"]),
+    // A worker writes no log: what it has to say is counted, or goes into a queue that may drop.
+    ("tracing", &["ringway", "ringway-control"]),
     ("anyhow", &[]),
 ];
 

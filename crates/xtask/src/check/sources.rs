@@ -109,7 +109,7 @@ fn places(name: &str, text: &str) -> Vec<Breach> {
 }
 
 /// Every file under `directory`, relative to `root`, that is part of the project.
-fn files(root: &Path, directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn files(root: &Path, directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut entries: Vec<_> = fs::read_dir(directory)?.collect::<io::Result<_>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
