@@ -10,11 +10,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ringway_balance::Algorithm;
 use ringway_config::limits::WORKERS_MAX;
 use ringway_config::{AddressError, AdminBind, BackendAddress, BindAddress, Workers};
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGWAY_COMMIT"), ")");
+pub(crate) const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGWAY_COMMIT"), ")");
 
 /// A TCP load balancer for Linux: one io_uring worker per CPU, nothing shared between them.
 #[derive(Debug, Parser)]
@@ -86,6 +88,19 @@ pub(crate) enum Command {
         after_help = "Example: ringway drain --admin unix:/run/ringway/admin.sock"
     )]
     Drain(Instance),
+    /// Print the completion script of a shell
+    #[command(
+        long_about = "Print the completion script of a shell.\n\n\
+            README.md says where each shell looks for it.",
+        after_help = "Example: ringway completions bash > ~/.local/share/bash-completion/completions/ringway"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the man page, or write those of all commands
+    #[command(
+        long_about = "Print the man page of ringway, or write it and one page per command into a directory.",
+        after_help = "Example: ringway man | man -l -, or to install: ringway man /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
     #[command(hide = true, after_help = "Example: ringway top")]
     Top(Later),
     #[command(hide = true, after_help = "Example: ringway reload")]
@@ -171,6 +186,20 @@ pub(crate) struct StatusArgs {
     /// Print the answer as it came, in JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Where to write ringway.1, ringway-run.1 and so on; it has to exist
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// Which running instance is meant.

@@ -13,6 +13,7 @@ mod drain;
 mod failure;
 mod logs;
 mod output;
+mod packaging;
 mod proxy;
 mod run;
 mod snapshot;
@@ -53,6 +54,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Status(args) => status::status(&args),
         Command::Drain(args) => drain::drain(&args),
+        Command::Completions(args) => packaging::completions(&args),
+        Command::Man(args) => packaging::man(&args),
         Command::Top(_) => Err(Failure::unsupported("top")),
         Command::Reload(_) => Err(Failure::unsupported("reload")),
         Command::Upgrade(_) => Err(Failure::unsupported("upgrade")),

@@ -5,5 +5,6 @@ mod config;
 mod demo;
 mod denied;
 mod instance;
+mod packaging;
 mod process;
 mod usage;

@@ -3,8 +3,17 @@
 use crate::process::{RINGWAY, ringway, to_end};
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 8] = [
-    "run", "check", "schema", "proxy", "demo", "doctor", "status", "drain",
+const COMMANDS: [&str; 10] = [
+    "run",
+    "check",
+    "schema",
+    "proxy",
+    "demo",
+    "doctor",
+    "status",
+    "drain",
+    "completions",
+    "man",
 ];
 
 #[test]
