@@ -11,7 +11,8 @@ use serde_json::Value as Json;
 use super::Breach;
 
 /// Crates that take bytes, time and randomness as arguments.
-const PURE: [&str; 4] = [
+const PURE: [&str; 5] = [
+    "ringway-admission",
     "ringway-balance",
     "ringway-flow",
     "ringway-health",
