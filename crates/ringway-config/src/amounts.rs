@@ -163,16 +163,15 @@ impl Grammar for Rate {
             return None;
         }
         let text = text(node, &Self::expected(), cx)?;
-        let rate = amount(text).filter(|(_, unit)| *unit == "/s");
-        match rate
-            .and_then(|(number, _)| u32::try_from(number).ok())
-            .filter(|rate| *rate > 0)
-        {
-            Some(rate) => Some(Rate(rate)),
-            None => {
+        let number = amount(text).filter(|(_, unit)| *unit == "/s");
+        let number = number.and_then(|(number, _)| u32::try_from(number).ok());
+        match number {
+            Some(rate @ 1..) => Some(Rate(rate)),
+            Some(0) | None => {
+                let off = off_hint(number == Some(0), cx);
                 cx.reject(
                     node,
-                    format!("`{}` is not {}", quoted(text), Self::expected()),
+                    format!("`{}` is not {}{off}", quoted(text), Self::expected()),
                 );
                 None
             }

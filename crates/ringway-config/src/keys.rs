@@ -12,9 +12,10 @@ use crate::compound::{Auto, List, Named, Off, OneOrMany, Or, OrNull, Same, Words
 use crate::grammar::Preset::{Absent, Is, Required};
 use crate::grammar::mapping;
 use crate::limits::{
-    BACKENDS_MAX, BACKLOG_MAX, CONNECT_MS_MAX, DURATION_MS_MAX, KEEPALIVE_COUNT_MAX,
-    KEEPALIVE_SECONDS_MAX, LISTENERS_MAX, POOLS_MAX, PROBE_INTERVAL_MS_MIN, PROBE_MS_MAX,
-    SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN, USER_TIMEOUT_MS_MAX, WEIGHT_MAX,
+    ACCESS_NETWORKS_MAX, BACKENDS_MAX, BACKLOG_MAX, CONNECT_MS_MAX, DURATION_MS_MAX,
+    KEEPALIVE_COUNT_MAX, KEEPALIVE_SECONDS_MAX, LISTENERS_MAX, POOLS_MAX, PROBE_INTERVAL_MS_MIN,
+    PROBE_MS_MAX, SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN, USER_TIMEOUT_MS_MAX,
+    WEIGHT_MAX,
 };
 use crate::model::{LogFormat, LogLevel, Over, WhenBackendDown};
 use crate::values::{Anything, FilePath, LocalIp, PoolName, Statuses};
@@ -26,6 +27,8 @@ type Deadline = Time<1, DURATION_MS_MAX>;
 type Count = Int<1, { u32::MAX }>;
 /// A socket buffer.
 type Buffer = Size<SOCKET_BUFFER_BYTES_MIN, SOCKET_BUFFER_BYTES_MAX>;
+/// Networks of an access list.
+type Networks<const MIN: usize> = List<IpNet, MIN, ACCESS_NETWORKS_MAX>;
 /// A list that may be empty.
 type AnyList<T> = List<T, 0, 1024>;
 
@@ -85,8 +88,9 @@ mapping! {
 mapping! {
     /// Who may connect.
     Access {
-        "allow" allow: AnyList<IpNet> = Is("[0.0.0.0/0, \"::/0\"]"), "networks that may connect";
-        "deny" deny: AnyList<IpNet> = Is("[]"), "networks that may not";
+        "allow" allow: Networks<1> = Is("[0.0.0.0/0, \"::/0\"]"),
+            "networks that may connect; when it is written, all others may not";
+        "deny" deny: Networks<0> = Is("[]"), "networks that may not";
     }
 }
 
@@ -96,10 +100,11 @@ mapping! {
         "connections" connections: Or<Off, Count> = Is("off"),
             "connections at once, exact across workers";
         "connections_per_source" connections_per_source: Or<Off, Count> = Is("off"),
-            "connections at once of one client address, exact across workers";
-        "rate" rate: Or<Off, Rate> = Is("off"), "new connections per second";
+            "connections at once of one source (an IPv4 address, or the /64 of an IPv6 address), exact across workers";
+        "rate" rate: Or<Off, Rate> = Is("off"),
+            "new connections per second, over all workers; a second's worth may come at once";
         "rate_per_source" rate_per_source: Or<Off, Rate> = Is("off"),
-            "new connections per second of one client address";
+            "new connections per second of one source";
         "over" over: Over = Is("reset"), "what a refused connection gets: reset or close";
     }
 }

@@ -15,6 +15,7 @@ mod compound;
 mod grammar;
 mod keys;
 pub mod limits;
+mod listener_rules;
 mod load;
 mod lower;
 mod model;
@@ -37,8 +38,9 @@ mod tests;
 pub use address::{AddressError, AdminBind, BackendAddress, BindAddress};
 pub use load::{LoadError, load, parse};
 pub use model::{
-    AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerTimeouts, Log, LogFormat,
-    LogLevel, Over, Pool, Shutdown, TcpOptions, WhenBackendDown, Workers,
+    Access, AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerLimits,
+    ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, Shutdown, TcpOptions, WhenBackendDown,
+    Workers,
 };
 pub use problem::{Errors, Problem};
 pub use proxy::{Proxy, ProxyError};

@@ -2,8 +2,8 @@
 //! say which bound belongs to which key. The const assertions at the end keep the bounds
 //! consistent with each other, so that no legal file runs into a budget meant for hostile ones.
 
-/// Largest configuration file, in bytes.
-pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest configuration file, in bytes: two full access lists with room for comments.
+pub const FILE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Deepest nesting of lists and mappings. The schema itself needs eight.
 pub const DEPTH_MAX: usize = 32;
 /// Most nodes (keys, values, lists and mappings) of one file.
@@ -25,6 +25,8 @@ pub const LISTENERS_MAX: usize = 1024;
 pub const POOLS_MAX: usize = 1024;
 /// Most backends of one pool.
 pub const BACKENDS_MAX: usize = 4096;
+/// Most networks of one access list.
+pub const ACCESS_NETWORKS_MAX: usize = 128 * 1024;
 /// Longest name of a listener or a pool: it becomes a metric label and a part of a URL.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Most workers.
@@ -61,6 +63,10 @@ pub(crate) const SOCKET_BUFFER_BYTES_MAX: u32 = 512 * 1024 * 1024;
 const BACKEND_NODES: usize = 1 + 4 * 2;
 const _: () = assert!(BACKENDS_MAX * BACKEND_NODES * 4 < NODES_MAX);
 const _: () = assert!(LISTENERS_MAX * 64 < NODES_MAX && POOLS_MAX * 64 < NODES_MAX);
+// Both lists of a listener at their longest, each network with its quotes, comma and line.
+const _: () = assert!(2 * ACCESS_NETWORKS_MAX < NODES_MAX);
+const _: () =
+    assert!(ACCESS_NETWORKS_MAX * "- \"0000:0000:0000:0000::/64\"\n".len() * 2 < FILE_BYTES_MAX);
 // Even the densest file cannot hold many more nodes than bytes.
 const _: () = assert!(NODES_MAX < FILE_BYTES_MAX);
 const _: () = assert!(DEPTH_MAX >= 16 && SUGGESTIONS_MAX < ERRORS_MAX);

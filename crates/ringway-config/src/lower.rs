@@ -3,14 +3,18 @@
 //! wrong, so that one run shows every error; a model comes out only when there is none.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use ipnet::IpNet;
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
-use crate::amounts::{Int, Seconds, Size, Time};
+use crate::amounts::{Int, Rate, Seconds, Size, Time};
 use crate::compound::{Entry, List, OneOrMany, OrNull};
 use crate::keys;
+use crate::listener_rules;
 use crate::model::{
-    AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerTimeouts, Log, Pool,
-    Shutdown, TcpOptions,
+    Access, AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerLimits,
+    ListenerTimeouts, Log, Pool, Shutdown, TcpOptions,
 };
 use crate::pool_rules;
 use crate::problem::{Collector, quoted};
@@ -159,14 +163,13 @@ fn listener(
     let pool = listener_pool(entry, raw, pools, found);
     let binds = binds(&raw.bind, bound, found);
     check_loop(&raw.bind, pool.map(|index| pools.addresses(index)), found);
-    check_proxy_protocol(raw, found);
-    let limits = raw.limits.get()?;
+    listener_rules::check(raw, found);
     Some(Listener {
         name: entry.name.clone(),
         binds: binds?,
         pool: pool?,
-        connections_limit: limits.connections.get()?.value().map(|Int(count)| *count),
-        over: *limits.over.get()?,
+        access: access(raw.access.get()?)?,
+        limits: limits(raw.limits.get()?)?,
         timeouts: timeouts(raw.timeouts.get()?)?,
         relay: *raw.relay.get()?,
         tcp: tcp(raw.tcp.get()?)?,
@@ -245,17 +248,26 @@ fn check_loop<'d>(
     }
 }
 
-fn check_proxy_protocol(raw: &keys::Listener, found: &mut Collector<'_>) {
-    let Some(protocol) = raw.proxy_protocol.get() else {
-        return;
+fn access(raw: &keys::Access) -> Option<Access> {
+    let networks = |fields: &[Field<IpNet>]| -> Option<Vec<IpNet>> {
+        fields.iter().map(|field| field.get().copied()).collect()
     };
-    let (mode, trusted) = (protocol.mode.get(), protocol.trusted.get());
-    if mode == Some(&keys::ProxyProtocolMode::Required)
-        && trusted.is_some_and(|List(networks)| networks.is_empty())
-    {
-        let message = "`mode: required` needs `trusted`, the networks whose header is believed";
-        reject(found, &protocol.mode, message);
-    }
+    Some(Access {
+        allow: networks(&raw.allow.get()?.0)?,
+        deny: networks(&raw.deny.get()?.0)?,
+    })
+}
+
+fn limits(raw: &keys::Limits) -> Option<ListenerLimits> {
+    let count = |Int(count): &Int<1, { u32::MAX }>| NonZeroU32::new(*count);
+    let rate = |Rate(rate): &Rate| NonZeroU32::new(*rate);
+    Some(ListenerLimits {
+        connections: raw.connections.get()?.value().and_then(count),
+        connections_per_source: raw.connections_per_source.get()?.value().and_then(count),
+        rate: raw.rate.get()?.value().and_then(rate),
+        rate_per_source: raw.rate_per_source.get()?.value().and_then(rate),
+        over: *raw.over.get()?,
+    })
 }
 
 fn timeouts(raw: &keys::Timeouts) -> Option<ListenerTimeouts> {

@@ -3,10 +3,11 @@
 //! address is bound twice, no pool is empty or holds an address twice, and every number is inside
 //! the range the kernel takes.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ringway_balance::{Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
 use ringway_health::ProbeParams;
@@ -66,10 +67,10 @@ pub struct Listener {
     pub binds: Vec<BindAddress>,
     /// Index into [`Config::pools`].
     pub pool: usize,
-    /// Most connections at once over all workers; `None` is no limit.
-    pub connections_limit: Option<u32>,
-    /// What a refused connection gets.
-    pub over: Over,
+    /// Who may connect.
+    pub access: Access,
+    /// How much is let in.
+    pub limits: ListenerLimits,
     /// Deadlines of its connections.
     pub timeouts: ListenerTimeouts,
     /// How bytes are moved.
@@ -85,8 +86,8 @@ impl Listener {
             name: name.into(),
             binds,
             pool,
-            connections_limit: None,
-            over: Over::Reset,
+            access: Access::default(),
+            limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
             relay: RelayMode::Auto,
             tcp: TcpOptions::default(),
@@ -94,10 +95,45 @@ impl Listener {
     }
 }
 
+/// Networks that may connect and networks that may not: the longest prefix that holds an address
+/// decides, on a tie the one that denies, and an address in none may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Never empty, and without host bits; a network may be there twice.
+    pub allow: Vec<IpNet>,
+    /// The same, and may be empty.
+    pub deny: Vec<IpNet>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access {
+            allow: vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
+            deny: Vec::new(),
+        }
+    }
+}
+
+/// How much a listener lets in, over all workers; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenerLimits {
+    /// Most connections at once.
+    pub connections: Option<NonZeroU32>,
+    /// Most connections at once of one source: an IPv4 address, or the /64 of an IPv6 address.
+    pub connections_per_source: Option<NonZeroU32>,
+    /// New connections per second.
+    pub rate: Option<NonZeroU32>,
+    /// New connections per second of one source.
+    pub rate_per_source: Option<NonZeroU32>,
+    /// What a refused connection gets.
+    pub over: Over,
+}
+
 /// What a refused connection gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Over {
     /// A reset.
+    #[default]
     Reset,
     /// An orderly end without a byte.
     Close,

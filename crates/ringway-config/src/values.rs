@@ -1,6 +1,7 @@
 //! The scalars of a configuration that are words: booleans, text, names, addresses, networks and
 //! paths. Not those with a range; they are `amounts.rs`. Invariant: a message says what to write instead.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -111,7 +112,7 @@ const ADDRESS_PATTERN: &str = r"^(unix:/.+|([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]+)
 
 /// An IP address of this host, without a port.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LocalIp(pub(crate) std::net::IpAddr);
+pub(crate) struct LocalIp(pub(crate) IpAddr);
 
 impl Grammar for LocalIp {
     fn expected() -> String {
@@ -133,6 +134,12 @@ impl Grammar for IpNet {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
+        let text = text(node, &Self::expected(), cx)?;
+        if let Ok(address) = text.parse::<IpAddr>() {
+            let whole = IpNet::from(address);
+            cx.reject(node, format!("`{address}` has no length: write `{whole}`"));
+            return None;
+        }
         let network: IpNet = parsed(node, &Self::expected(), cx)?;
         if network != network.trunc() {
             let message = format!("`{network}` has host bits: write `{}`", network.trunc());

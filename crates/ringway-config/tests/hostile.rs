@@ -4,7 +4,9 @@
 use std::fs::File;
 use std::io::Write as _;
 
-use ringway_config::limits::{DEPTH_MAX, ERRORS_MAX, FILE_BYTES_MAX, NODES_MAX};
+use ringway_config::limits::{
+    ACCESS_NETWORKS_MAX, DEPTH_MAX, ERRORS_MAX, FILE_BYTES_MAX, NODES_MAX,
+};
 use ringway_config::{LoadError, load, parse};
 
 const VALID: &str = "listeners: {l: {bind: '127.0.0.1:0', pool: p}}\n\
@@ -77,7 +79,7 @@ fn a_text_at_the_limit_is_read_and_one_byte_more_is_not() {
     assert_eq!(text.len(), FILE_BYTES_MAX);
     assert!(parse("f", &text).is_ok());
     let errors = errors(&format!("{text}#"));
-    assert!(errors.contains("at most 1048576"), "{errors}");
+    assert!(errors.contains("at most 8388608"), "{errors}");
 }
 
 #[test]
@@ -87,6 +89,39 @@ fn too_many_nodes_are_refused() {
     let errors = errors(&text);
     assert!(
         errors.contains(&format!("more than {NODES_MAX} keys and values")),
+        "{errors:.300}"
+    );
+}
+
+/// Lists of a listener at their longest, written as generators write them: one network per line.
+#[test]
+fn the_longest_access_lists_are_read_and_one_more_network_is_not() {
+    let networks = |count: usize| {
+        let network = |number: usize| {
+            let [_, a, b, c] = (number as u32).to_be_bytes();
+            format!("        - 10.{a}.{b}.{c}/32\n        - \"2001:db8:{a}:{b}::{c}/128\"\n")
+        };
+        let pairs: String = (0..count / 2).map(network).collect();
+        pairs
+    };
+    let file = |allow: usize| {
+        let lists = format!(
+            "      allow:\n{}      deny:\n{}",
+            networks(allow),
+            networks(ACCESS_NETWORKS_MAX)
+        );
+        format!(
+            "listeners:\n  l:\n    bind: 127.0.0.1:0\n    pool: p\n    access:\n{lists}\
+             pools: {{p: {{backends: [{{address: '127.0.0.1:1'}}]}}}}\n"
+        )
+    };
+    let config = parse("f", &file(ACCESS_NETWORKS_MAX)).expect("valid");
+    let access = &config.listeners[0].access;
+    assert_eq!(access.allow.len(), ACCESS_NETWORKS_MAX);
+    assert_eq!(access.allow, access.deny);
+    let errors = errors(&file(ACCESS_NETWORKS_MAX + 2));
+    assert!(
+        errors.contains("at most 131072 are possible"),
         "{errors:.300}"
     );
 }

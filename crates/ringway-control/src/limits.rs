@@ -174,7 +174,7 @@ impl Limits {
         }
         for listener in &config.listeners {
             let what = || format!("listener `{}`: limits.connections", listener.name);
-            self.check_one(listener.connections_limit, what)?;
+            self.check_one(listener.limits.connections.map(u32::from), what)?;
         }
         for pool in &config.pools {
             for backend in &pool.backends {

@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringway_admission::{AccessList, Rate};
 use ringway_balance::{Algorithm, BackendParams, MaglevTable, stable_hash};
-use ringway_config::{Backend, BackendAddress, Config, Listener, Over, Pool};
+use ringway_config::{Access, Backend, BackendAddress, Config, Listener, Over, Pool};
 use ringway_flow::{CloseHow, FlowParams, Timeouts};
 use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::ConnectAddress;
 use ringway_worker::{
-    AccessQueue, BackendSpec, Limit, ListenerSpec, PoolSpec, RouteSpec, WhenBackendDown,
-    WorkerSpec, buffer_size,
+    AccessQueue, Admission, BackendSpec, Limit, ListenerSpec, PoolSpec, RouteSpec, SharedRate,
+    SourceLimit, SourceRate, WhenBackendDown, WorkerSpec, buffer_size,
 };
 
 use crate::error::StartError;
@@ -35,7 +36,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 struct PlannedListener {
     route: RouteSpec,
-    limit: Option<Arc<Limit>>,
+    admission: Admission,
     over: CloseHow,
 }
 
@@ -100,7 +101,7 @@ impl Plan {
                     sockets,
                     // Every listener has one route, and they come in the same order.
                     route: place(at),
-                    limit: listener.limit.clone(),
+                    admission: listener.admission.clone(),
                     over: listener.over,
                 })
                 .collect(),
@@ -179,7 +180,7 @@ fn planned_listener(at: u16, listener: &Listener, config: &Config) -> PlannedLis
         half_close: listener.timeouts.half_close,
         lifetime: listener.timeouts.lifetime,
     };
-    let over = match listener.over {
+    let over = match listener.limits.over {
         Over::Reset => CloseHow::Reset,
         Over::Close => CloseHow::Fin,
     };
@@ -190,8 +191,28 @@ fn planned_listener(at: u16, listener: &Listener, config: &Config) -> PlannedLis
             pool: place(listener.pool),
             flow: FlowParams::new(&timeouts, listener.relay, attempts, buffer_size(), over),
         },
-        limit: shared_limit(listener.connections_limit),
+        admission: admission(listener),
         over,
+    }
+}
+
+/// What is not configured is not there, and costs nothing.
+fn admission(listener: &Listener) -> Admission {
+    let Access { allow, deny } = &listener.access;
+    let is_restricted = listener.access != Access::default();
+    let limits = &listener.limits;
+    Admission {
+        access: is_restricted.then(|| Arc::new(AccessList::new(allow, deny))),
+        connections_per_source: limits
+            .connections_per_source
+            .map(|most| Arc::new(SourceLimit::new(most))),
+        connections: shared_limit(limits.connections.map(u32::from)),
+        rate_per_source: limits
+            .rate_per_source
+            .map(|per_second| Arc::new(SourceRate::new(Rate::new(per_second)))),
+        rate: limits
+            .rate
+            .map(|per_second| Arc::new(SharedRate::new(Rate::new(per_second)))),
     }
 }
 

@@ -3,15 +3,15 @@
 //! Invariant: an accept that failed for want of something is armed again only after a pause, so that
 //! running out of descriptors costs a few wake-ups per second and never a spin.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
 use ringway_metrics::{AcceptError, RefusedReason};
 use ringway_uring::{Errno, Operation, arm_reset, peer_address};
 
 use crate::access::{AccessRecord, Conclusion};
-use crate::limit::Limit;
+use crate::admission::{Admission, Permit};
 use crate::slots::{SLOTS_MAX, Slot};
 use crate::spec::ListenerSpec;
 use crate::tag::Tag;
@@ -44,7 +44,7 @@ struct Socket {
 #[derive(Debug)]
 struct Listener {
     route: u16,
-    limit: Option<Arc<Limit>>,
+    admission: Admission,
     over: CloseHow,
 }
 
@@ -68,10 +68,14 @@ impl Acceptor {
             let ListenerSpec {
                 sockets,
                 route,
-                limit,
+                admission,
                 over,
             } = spec;
-            acceptor.listeners.push(Listener { route, limit, over });
+            acceptor.listeners.push(Listener {
+                route,
+                admission,
+                over,
+            });
             let sockets = sockets.into_iter();
             acceptor.sockets.extend(sockets.map(|fd| Socket {
                 fd: Some(fd),
@@ -104,10 +108,10 @@ impl Acceptor {
     }
 
     /// Gives back what a connection of this listener took at admission.
-    pub(crate) fn release(&self, listener: u16) {
-        if let Some(limit) = &self.listeners[usize::from(listener)].limit {
-            limit.release();
-        }
+    pub(crate) fn release(&self, listener: u16, permit: Permit) {
+        self.listeners[usize::from(listener)]
+            .admission
+            .release(permit);
     }
 
     pub(crate) fn over(&self, listener: u16) -> CloseHow {
@@ -194,29 +198,52 @@ impl Worker {
     }
 
     fn admit(&mut self, listener: u16, fd: OwnedFd) {
-        self.blocks.listeners[usize::from(listener)]
-            .connections_total
-            .increment();
         let place = &self.acceptor.listeners[usize::from(listener)];
-        if let Some(limit) = &place.limit
-            && !limit.try_acquire()
-        {
-            self.refuse(listener, fd, RefusedReason::Connections);
-            return;
-        }
+        let block = &self.blocks.listeners[usize::from(listener)];
+        let client = match self.client(place, fd.as_fd()) {
+            Ok(client) => client,
+            Err(_) => {
+                // It has reset since it was queued. What it sent is still there, and nobody knows
+                // from whom.
+                block.accept_errors[AcceptError::Econnaborted].increment();
+                return;
+            }
+        };
+        block.connections_total.increment();
+        let permit = match place.admission.admit(client.map(|at| at.ip()), self.now) {
+            Ok(permit) => permit,
+            Err(reason) => return self.refuse(listener, fd, client, reason),
+        };
         if self.slots.len() >= SLOTS_MAX || !self.connections.try_acquire() {
-            self.acceptor.release(listener);
-            self.refuse(listener, fd, RefusedReason::Resources);
-            return;
+            place.admission.release(permit);
+            return self.refuse(listener, fd, client, RefusedReason::Resources);
         }
         let route = place.route;
-        self.open(route, fd);
+        self.open(route, fd, client, permit);
     }
 
-    fn refuse(&mut self, listener: u16, fd: OwnedFd, reason: RefusedReason) {
+    /// The client's address, where anything depends on it: it costs a system call. An error where
+    /// admission does, and there is none any more.
+    fn client(&self, place: &Listener, fd: BorrowedFd<'_>) -> Result<Option<SocketAddr>, Errno> {
+        let pool = self.routes[usize::from(place.route)].pool;
+        if place.admission.asks_who() {
+            peer_address(fd)
+        } else if self.access.is_some() || self.pools[usize::from(pool)].needs_key() {
+            Ok(peer_address(fd).ok().flatten())
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        listener: u16,
+        fd: OwnedFd,
+        client: Option<SocketAddr>,
+        reason: RefusedReason,
+    ) {
         self.blocks.listeners[usize::from(listener)].refused[reason].increment();
         if self.access.is_some() {
-            let client = peer_address(fd.as_fd()).ok().flatten();
             let mut record = AccessRecord::opened(self.index, listener, client, self.now);
             record.conclusion = Conclusion::Refused(reason);
             self.log_access(record);
@@ -236,18 +263,12 @@ impl Worker {
         self.ring.close(fd);
     }
 
-    fn open(&mut self, route: u16, fd: OwnedFd) {
+    fn open(&mut self, route: u16, fd: OwnedFd, client: Option<SocketAddr>, permit: Permit) {
         let spec = self.routes[usize::from(route)];
         self.blocks.listeners[usize::from(spec.listener)]
             .connections
             .increment();
         self.blocks.worker.connections.increment();
-        let needs_key = self.pools[usize::from(spec.pool)].needs_key();
-        let client = if needs_key || self.access.is_some() {
-            peer_address(fd.as_fd()).ok().flatten()
-        } else {
-            None
-        };
         let record = self.access.is_some().then(|| {
             let mut record = AccessRecord::opened(self.index, spec.listener, client, self.now);
             record.pool = Some(spec.pool);
@@ -264,6 +285,7 @@ impl Worker {
             backend: None,
             tried: ringway_balance::Tried::new(),
             connected: None,
+            permit,
             key: client.map_or(0, crate::effects::source_key),
             record,
         });

@@ -2,8 +2,8 @@
 //!
 //! It knows neither configuration files nor how to serve a scrape; it is given a [`WorkerSpec`] and
 //! a mailbox. What it shares with other cores, complete: counters it alone writes
-//! ([`ringway_metrics::WorkerBlocks`]), its mailbox, and the [`Limit`]s, which are touched when a
-//! connection opens and closes only.
+//! ([`ringway_metrics::WorkerBlocks`]), its mailbox, and what a limit counts ([`Limit`],
+//! [`Admission`]), touched when a connection opens and closes only.
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
 //! to operation), `accept.rs`, `drain.rs`.
@@ -11,23 +11,29 @@
 
 mod accept;
 mod access;
+mod admission;
 mod clock;
 mod dispatch;
 mod drain;
 mod effects;
 mod limit;
 mod mailbox;
+mod rate;
 mod record;
 mod slots;
+mod sources;
 mod spec;
 mod start;
 mod tag;
 mod worker;
 
 pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion};
+pub use admission::Admission;
 pub use limit::Limit;
 pub use mailbox::Message;
+pub use rate::SharedRate;
 pub use record::labels_of;
+pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
     BackendSpec, ListenerSpec, PoolSpec, RouteSpec, WhenBackendDown, WorkerSpec, buffer_size,
 };

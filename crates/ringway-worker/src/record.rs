@@ -124,7 +124,7 @@ impl Worker {
         let held = self.slots.remove(slot);
         self.closed_count = self.closed_count.wrapping_add(1);
         let route = self.routes[usize::from(held.route)];
-        self.acceptor.release(route.listener);
+        self.acceptor.release(route.listener, held.permit);
         self.connections.release();
         self.blocks.worker.connections.decrement();
         self.blocks.listeners[usize::from(route.listener)]

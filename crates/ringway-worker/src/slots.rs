@@ -10,6 +10,7 @@ use ringway_uring::Pipe;
 use slab::Slab;
 
 use crate::access::AccessRecord;
+use crate::admission::Permit;
 
 /// Slots a worker may use: the width of a token's slot.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
@@ -25,6 +26,8 @@ pub(crate) struct Slot {
     pub(crate) backend: Option<BackendIndex>,
     pub(crate) tried: Tried,
     pub(crate) connected: Option<Moment>,
+    /// What it took of its listener's limits.
+    pub(crate) permit: Permit,
     /// Hash of the client's address, where the pool's algorithm asks for it.
     pub(crate) key: u64,
     /// What the access log will say, where there is one.

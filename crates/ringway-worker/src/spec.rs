@@ -10,6 +10,7 @@ use ringway_metrics::{Topology, WorkerBlocks};
 use ringway_uring::ConnectAddress;
 
 use crate::access::AccessQueue;
+use crate::admission::Admission;
 use crate::limit::Limit;
 
 /// Bytes of a receive buffer. Measured with 64 B and 16 KiB round trips and bulk copies: smaller
@@ -61,8 +62,8 @@ pub struct ListenerSpec {
     pub sockets: Vec<OwnedFd>,
     /// Index of the route of connections that nothing else routes.
     pub route: u16,
-    /// `limits.connections`, shared by all workers.
-    pub limit: Option<Arc<Limit>>,
+    /// Who is let in.
+    pub admission: Admission,
     /// What a refused connection gets.
     pub over: CloseHow,
 }

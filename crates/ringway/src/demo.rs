@@ -9,6 +9,7 @@ mod view;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::thread;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ fn config(args: &DemoArgs, backends: &[SocketAddr], log: Log) -> Config {
     let listen = args.listen.unwrap_or_else(|| free_or_any(LISTEN));
     let admin = args.admin.unwrap_or_else(|| free_or_any(ADMIN));
     let mut listener = Listener::new("demo", vec![BindAddress::Tcp(listen)], 0);
-    listener.connections_limit = Some(connections_limit());
+    listener.limits.connections = Some(connections_limit());
     let backends = backends
         .iter()
         .copied()
@@ -159,9 +160,10 @@ fn free_or_any(address: SocketAddr) -> SocketAddr {
 }
 
 /// As many connections as the descriptors of this process allow with everything inside it.
-fn connections_limit() -> u32 {
+fn connections_limit() -> NonZeroU32 {
     let connections = (limits().connections_max / CONNECTIONS_PART).clamp(1, CONNECTIONS_MAX);
-    u32::try_from(connections).expect("invariant: at most CONNECTIONS_MAX")
+    let connections = u32::try_from(connections).ok().and_then(NonZeroU32::new);
+    connections.expect("invariant: from 1 to CONNECTIONS_MAX")
 }
 
 /// An address to connect to: a listener on every address is also on loopback.

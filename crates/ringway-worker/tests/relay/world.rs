@@ -11,8 +11,8 @@ use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
 use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
-    BackendSpec, Limit, ListenerSpec, Message, PoolSpec, RouteSpec, WhenBackendDown, WorkerHandle,
-    WorkerSpec, buffer_size, start,
+    Admission, BackendSpec, Limit, ListenerSpec, Message, PoolSpec, RouteSpec, WhenBackendDown,
+    WorkerHandle, WorkerSpec, buffer_size, start,
 };
 
 /// How long anything that must happen may take on a loaded machine.
@@ -110,7 +110,7 @@ impl World {
             listeners: vec![ListenerSpec {
                 sockets: vec![listener],
                 route: 0,
-                limit: None,
+                admission: Admission::default(),
                 over: CloseHow::Reset,
             }],
             routes: vec![RouteSpec {
