@@ -1,65 +1,11 @@
 //! Maxima that all workers together never exceed, whatever the race.
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
-use std::thread;
+use std::net::SocketAddr;
 
-use crate::backend::{Backend, Server};
-use crate::peers::{End, PATIENCE, drain, end_by, read_exactly, turned_away, until};
+use crate::backend::{Backend, BlackHole, Server};
+use crate::crowd::{Outcome, churn, race, try_in};
+use crate::peers::{End, connect, drain, read_exactly, reset, turned_away, until, until_is};
 use crate::setup::Setup;
-
-/// What became of a client that waits for a greeting.
-enum Outcome {
-    In(TcpStream),
-    Out(End),
-}
-
-fn try_in(address: SocketAddr) -> Outcome {
-    // A reset may come before the kernel has told of the connection.
-    let mut client = match TcpStream::connect(address) {
-        Ok(client) => client,
-        Err(error) => return Outcome::Out(end_by(error)),
-    };
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    match client.read(&mut [0; 1]) {
-        Ok(1) => Outcome::In(client),
-        Ok(_) => Outcome::Out(End::Fin),
-        Err(error) => Outcome::Out(end_by(error)),
-    }
-}
-
-/// Many clients at once: those that got in, and how the others were turned away.
-fn race(address: SocketAddr, lanes: usize, per_lane: usize) -> (Vec<TcpStream>, Vec<End>) {
-    let lane = || {
-        (0..per_lane)
-            .map(|_| try_in(address))
-            .collect::<Vec<Outcome>>()
-    };
-    let outcomes = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        lanes
-            .into_iter()
-            .flat_map(|lane| lane.join().unwrap())
-            .collect::<Vec<_>>()
-    });
-    let (mut inside, mut outside) = (Vec::new(), Vec::new());
-    for outcome in outcomes {
-        match outcome {
-            Outcome::In(client) => inside.push(client),
-            Outcome::Out(end) => outside.push(end),
-        }
-    }
-    (inside, outside)
-}
-
-/// One in, one out: places are reused at once, and there are never more than that.
-fn churn(address: SocketAddr, lanes: usize, per_lane: usize) {
-    thread::scope(|scope| {
-        for _ in 0..lanes {
-            scope.spawn(move || (0..per_lane).for_each(|_| drop(try_in(address))));
-        }
-    });
-}
 
 #[test]
 fn connections_of_a_listener_are_limited_exactly() {
@@ -121,6 +67,35 @@ fn a_full_backend_leaves_the_rest_to_the_others() {
     assert_eq!(ringway.metrics().sum("backend_retries_total", &[]), 0);
 }
 
+/// Whatever chooses, it looks on while there is a place: a client is refused when all are taken.
+#[test]
+fn every_algorithm_finds_the_last_place() {
+    for balance in [
+        "round_robin",
+        "least_connections",
+        "random",
+        "source_hash",
+        "maglev",
+    ] {
+        let servers = [b'a', b'b', b'c', b'd'].map(Server::echo);
+        let mut setup = Setup::to([] as [SocketAddr; 0]).workers(4);
+        for (server, keys) in servers.iter().zip([
+            "max_connections: 4",
+            "max_connections: 4, weight: 3",
+            "max_connections: 2",
+            "max_connections: 2, backup: true",
+        ]) {
+            setup = setup.backend(server.address(), keys);
+        }
+        let ringway = setup.balance(balance).start();
+        let (inside, outside) = race(ringway.address(), 8, 10);
+        assert_eq!((inside.len(), outside.len()), (12, 68), "{balance}");
+        let peaks = servers.each_ref().map(Server::peak);
+        assert_eq!(peaks, [4, 4, 2, 2], "{balance}");
+        assert_eq!(ringway.refused("no_backend"), 68, "{balance}");
+    }
+}
+
 #[test]
 fn a_place_is_free_as_soon_as_its_connection_is_over() {
     let backend = Backend::new();
@@ -134,6 +109,48 @@ fn a_place_is_free_as_soon_as_its_connection_is_over() {
     drop(client);
     assert_eq!(drain(accepted), (Vec::new(), End::Fin));
     until("counted", || ringway.refused("connections") == 1);
+}
+
+/// An attempt is a connection that the backend may have already: it counts from its begin, whatever
+/// becomes of it.
+#[test]
+fn attempts_count_and_are_given_back_however_they_end() {
+    let (hole, none) = (BlackHole::new(), [] as [SocketAddr; 0]);
+    let setup = Setup::to(none).backend(hole.address(), "max_connections: 5");
+    let setup = setup.workers(4).pool("connect: {timeout: 20s}");
+    let ringway = setup.start();
+    let open = || ringway.metrics().sum("backend_connections", &[]);
+    for round in 1..=3 {
+        let waiting: Vec<_> = (0..5).map(|_| connect(ringway.address())).collect();
+        until_is("attempts", 5, open);
+        for _ in 0..20 {
+            assert_eq!(turned_away(ringway.address()), End::Reset);
+        }
+        assert_eq!(ringway.refused("no_backend"), 20 * round);
+        waiting.into_iter().for_each(reset);
+        until_is("attempts", 0, open);
+    }
+}
+
+#[test]
+fn failed_attempts_give_their_places_back() {
+    let mut dead = Server::echo(b'd');
+    let server = Server::echo(b'a');
+    dead.kill();
+    let setup = Setup::to([] as [SocketAddr; 0])
+        .backend(dead.address(), "max_connections: 1")
+        .backend(server.address(), "max_connections: 100");
+    let ringway = setup.workers(4).start();
+    churn(ringway.address(), 8, 50);
+    ringway.until_connections(0);
+    let failures = ringway
+        .metrics()
+        .sum("backend_connect_failures_total", &[("error", "refused")]);
+    assert!(failures > 50, "{failures}");
+    dead.start();
+    let (inside, outside) = race(ringway.address(), 8, 20);
+    assert_eq!((inside.len(), outside.len()), (101, 59), "places are lost");
+    assert_eq!((dead.peak(), dead.served()), (1, 1));
 }
 
 /// What the descriptors of the process carry is a limit, too.

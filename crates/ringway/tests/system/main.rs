@@ -9,6 +9,7 @@
 
 mod admin;
 mod backend;
+mod crowd;
 mod eventually;
 mod instance;
 mod keyed;
@@ -16,6 +17,7 @@ mod peers;
 mod process;
 mod setup;
 
+mod access;
 mod access_log;
 mod balance;
 mod broken;
@@ -31,9 +33,11 @@ mod health;
 mod limits;
 mod pace;
 mod privilege;
+mod rates;
 mod refusals;
 mod signals;
 mod sockets;
+mod sources;
 mod stop;
 mod storms;
 mod timeouts;

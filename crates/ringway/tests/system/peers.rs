@@ -1,7 +1,7 @@
 //! What clients and backends do with a stream.
 
 use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ pub(crate) fn patient(stream: TcpStream) -> TcpStream {
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(address).unwrap())
+}
+
+/// Connects from an address of this host.
+pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
 }
 
 /// A client that is refused, or reset before it hears anything: how.
