@@ -6,8 +6,8 @@ use std::thread;
 
 use serde_json::json;
 
+use crate::arrivals::{Outcome, try_from};
 use crate::backend::Server;
-use crate::crowd::{Outcome, try_from};
 use crate::peers::{End, connect_from, reset, until_is};
 use crate::setup::Setup;
 

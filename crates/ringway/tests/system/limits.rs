@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::arrivals::{Outcome, churn, race, try_in};
 use crate::backend::{Backend, BlackHole, Server};
-use crate::crowd::{Outcome, churn, race, try_in};
 use crate::peers::{End, connect, drain, read_exactly, reset, turned_away, until, until_is};
 use crate::setup::Setup;
 

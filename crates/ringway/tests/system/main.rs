@@ -8,8 +8,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod arrivals;
 mod backend;
-mod crowd;
 mod eventually;
 mod instance;
 mod keyed;

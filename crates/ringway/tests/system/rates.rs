@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::arrivals::{Outcome, try_from, try_in};
 use crate::backend::Server;
-use crate::crowd::{Outcome, try_from, try_in};
 use crate::peers::End;
 use crate::setup::Setup;
 

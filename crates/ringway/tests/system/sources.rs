@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::arrivals::{Outcome, try_from};
 use crate::backend::Server;
-use crate::crowd::{Outcome, try_from};
 use crate::peers::End;
 use crate::setup::Setup;
 

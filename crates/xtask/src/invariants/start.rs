@@ -32,5 +32,5 @@ pub(super) fn to_ready(rig: &Rig) -> io::Result<Vec<Row>> {
         ms(times[STARTS - 1])
     );
     let name = format!("start to ready with {LISTENERS} listeners, ms");
-    Ok(vec![Row::at_most(&name, median, 150.0, &shown)])
+    Ok(vec![Row::at_most(&name, median, 50.0, &shown)])
 }
