@@ -50,7 +50,8 @@ pub enum CompletionKind {
     Connected(Result<(), Errno>),
     /// The descriptor is ready, or the poll failed.
     Polled(Result<Readiness, Errno>),
-    /// Bytes moved by a polled splice; 0 is end of file.
+    /// Bytes moved by a polled splice; 0 is end of file. EAGAIN also if a signal kept the kernel's
+    /// thread from moving any.
     Spliced(Result<u32, Errno>),
 }
 
@@ -142,7 +143,7 @@ pub(crate) fn decode(
         },
         Kind::Connect => CompletionKind::Connected(result.map(drop)),
         Kind::Poll => CompletionKind::Polled(result.map(Readiness)),
-        Kind::Splice => CompletionKind::Spliced(result),
+        Kind::Splice => CompletionKind::Spliced(result.map_err(uninterrupted)),
         // Success is skipped, so this is the failure that stands for the splice.
         Kind::SplicePoll => CompletionKind::Spliced(result),
         Kind::Close => {
@@ -151,6 +152,16 @@ pub(crate) fn decode(
         }
         Kind::Cancel => return None,
     })
+}
+
+/// A splice runs on a thread that the signals of the process reach: one that stops it, or a
+/// debugger's, is no failure of the connection.
+fn uninterrupted(errno: Errno) -> Errno {
+    if errno.is_interrupted() {
+        Errno(libc::EAGAIN)
+    } else {
+        errno
+    }
 }
 
 fn received(result: Result<u32, Errno>, flags: u32, buffers: &mut Buffers) -> CompletionKind {
@@ -181,6 +192,18 @@ mod tests {
     /// `IORING_CQE_F_BUFFER`, and the buffer's number above bit 16.
     fn with_buffer(id: u32) -> u32 {
         1 | id << 16
+    }
+
+    #[test]
+    fn an_interrupted_splice_is_to_be_tried_again() {
+        for (given, told) in [
+            (512, libc::EAGAIN),
+            (libc::EINTR, libc::EAGAIN),
+            (libc::EAGAIN, libc::EAGAIN),
+            (libc::EPIPE, libc::EPIPE),
+        ] {
+            assert_eq!(uninterrupted(Errno(given)), Errno(told));
+        }
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl Errno {
         self.0 == libc::ECANCELED
     }
 
+    /// EINTR, or the kernel's own number for it (ERESTARTSYS): it reaches a completion where no
+    /// system call is there to be started again.
+    pub const fn is_interrupted(self) -> bool {
+        matches!(self.0, libc::EINTR | 512)
+    }
+
     /// ENOBUFS: on a receive, the kernel's buffer ring was empty.
     pub const fn is_no_buffers(self) -> bool {
         self.0 == libc::ENOBUFS

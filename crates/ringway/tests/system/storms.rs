@@ -3,7 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+use rustix::process::Signal;
 
 use crate::backend::{BlackHole, Server};
 use crate::keyed::{self, Dice, Keyed};
@@ -188,4 +191,49 @@ fn many_connections_end_in_one_turn() {
     // None was lost, and if some had not fitted the ring, this would tell.
     let overflows = ringway.metrics().each("uring_cq_overflow_total", &[]);
     assert_eq!(overflows.len(), 2);
+}
+
+/// A signal that finds a thread of the kernel in the middle of a relay is not the end of anything.
+#[test]
+fn a_process_that_is_stopped_again_and_again_loses_nothing() {
+    const CLIENTS: u64 = 48;
+    const EXCHANGES: u64 = 200;
+    const STOP_EVERY: u64 = 16;
+    for mode in MODES {
+        let server = Server::echo(b'a');
+        let ringway = Setup::to([server.address()]).relay(mode).start();
+        let address = ringway.address();
+        let exchanged = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let exchanged = &exchanged;
+            let talking: Vec<_> = (0..CLIENTS)
+                .map(|key| {
+                    scope.spawn(move || {
+                        let mut client = connect(address);
+                        assert_eq!(read_exactly::<1>(&client), [b'a']);
+                        let mut own = Keyed::new(key);
+                        for _ in 0..EXCHANGES {
+                            let message = own.next(5000);
+                            client.write_all(&message).unwrap();
+                            assert_eq!(&read_exactly::<5000>(&client)[..], message, "{mode:?}");
+                            exchanged.fetch_add(1, Ordering::Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            // One stop per few exchanges: signals alone would keep it from making any.
+            let mut stopped_at = 0;
+            while !talking.iter().all(|client| client.is_finished()) {
+                let exchanged = exchanged.load(Ordering::Relaxed);
+                if exchanged >= stopped_at + STOP_EVERY {
+                    ringway.signal(Signal::STOP);
+                    ringway.signal(Signal::CONT);
+                    stopped_at = exchanged;
+                }
+                thread::yield_now();
+            }
+            let results: Vec<_> = talking.into_iter().map(|client| client.join()).collect();
+            assert!(results.iter().all(Result::is_ok), "{mode:?}");
+        });
+    }
 }
