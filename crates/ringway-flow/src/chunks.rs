@@ -35,6 +35,21 @@ impl Chunks {
     }
 }
 
+/// What [`ChunkQueue::gather`] does, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gathered {
+    /// `len` bytes of `from` go to place `at` of `to`, and `rest` stay.
+    Moved {
+        to: BufferNumber,
+        at: u32,
+        from: BufferNumber,
+        len: u32,
+        rest: u32,
+    },
+    /// Nothing is left in this one.
+    Emptied { buffer: BufferNumber },
+}
+
 /// A first-in, first-out queue of chunks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkQueue {
@@ -91,6 +106,42 @@ impl ChunkQueue {
         Some(chunk)
     }
 
+    /// Moves the bytes together, so that every buffer but the last one is full. What is on its way
+    /// out stays where it is: a head is only added to. Says each move, and each buffer that it empties.
+    pub(crate) fn gather(&mut self, chunks: &mut Chunks, size: u32, mut say: impl FnMut(Gathered)) {
+        let mut to = self.head;
+        while to != END {
+            let (at, from) = (chunks.len[usize::from(to)], chunks.next[usize::from(to)]);
+            if from == END {
+                return;
+            }
+            let held = chunks.len[usize::from(from)];
+            let len = held.min(size - at);
+            let rest = held - len;
+            if len > 0 {
+                say(Gathered::Moved {
+                    to,
+                    at,
+                    from,
+                    len,
+                    rest,
+                });
+                chunks.len[usize::from(to)] += len;
+                chunks.len[usize::from(from)] = rest;
+            }
+            if rest > 0 {
+                to = from;
+                continue;
+            }
+            chunks.next[usize::from(to)] = chunks.next[usize::from(from)];
+            if self.tail == from {
+                self.tail = to;
+            }
+            self.count -= 1;
+            say(Gathered::Emptied { buffer: from });
+        }
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
@@ -110,6 +161,7 @@ impl ChunkQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn two_queues_share_one_table_and_keep_their_order() {
@@ -134,5 +186,40 @@ mod tests {
         assert_eq!(a.first(&chunks), Some(Chunk { buffer: 0, len: 1 }));
         b.push(&mut chunks, Chunk { buffer: 3, len: 9 });
         assert_eq!((b.count(), b.bytes()), (1, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn gathering_keeps_the_bytes_in_order_in_as_few_buffers_as_hold_them(
+            lens in prop::collection::vec(1..=9_u32, 0..12),
+        ) {
+            let mut chunks = Chunks::new(12);
+            let mut queue = ChunkQueue::default();
+            let mut contents: Vec<Vec<u32>> = Vec::new();
+            let mut bytes = 0..;
+            for (buffer, &len) in lens.iter().enumerate() {
+                queue.push(&mut chunks, Chunk { buffer: buffer as u16, len });
+                contents.push(bytes.by_ref().take(len as usize).collect());
+            }
+            queue.gather(&mut chunks, 9, |step| match step {
+                Gathered::Moved { to, at, from, len, rest } => {
+                    assert_eq!(contents[usize::from(to)].len(), at as usize);
+                    let moved: Vec<_> = contents[usize::from(from)].drain(..len as usize).collect();
+                    contents[usize::from(to)].extend(moved);
+                    assert_eq!(contents[usize::from(from)].len(), rest as usize);
+                }
+                Gathered::Emptied { buffer } => assert!(contents[usize::from(buffer)].is_empty()),
+            });
+            let total: u32 = lens.iter().sum();
+            prop_assert_eq!(u32::from(queue.count()), total.div_ceil(9));
+            prop_assert_eq!(queue.bytes(), total);
+            let mut seen = Vec::new();
+            while let Some(chunk) = queue.pop(&chunks) {
+                prop_assert_eq!(contents[usize::from(chunk.buffer)].len(), chunk.len as usize);
+                seen.append(&mut contents[usize::from(chunk.buffer)]);
+            }
+            prop_assert_eq!(seen, (0..total).collect::<Vec<_>>());
+            prop_assert_eq!((queue.bytes(), queue.is_empty()), (0, true));
+        }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 const UNSENT_RECHECK: Span = Span::from_micros(1_000);
 /// Doublings of that pause at most: 64 ms.
 const UNSENT_RECHECK_DOUBLINGS_MAX: u8 = 6;
-/// A reset waits no longer than this for acknowledgements, whatever `half_close` says.
+/// A reset waits no longer than this for a peer that takes nothing, whatever `half_close` says.
 const RESET_FLUSH_MAX: Span = Span::from_micros(30_000_000);
 /// The answer to a send that has failed is long there when this has passed.
 const DOUBT_MAX: Span = Span::from_micros(100_000);
@@ -94,7 +94,6 @@ pub struct Flow {
     deadline_changed: bool,
     connect_in_flight: bool,
     back_exists: bool,
-    was_reset: PerSide<bool>,
     attempts: u8,
     first_end: Option<Ended>,
 }
@@ -114,7 +113,6 @@ impl Flow {
             deadline_changed: true,
             connect_in_flight: false,
             back_exists: false,
-            was_reset: PerSide::default(),
             attempts: 0,
             first_end: None,
         }
@@ -181,6 +179,14 @@ impl Flow {
                 self.halves[from].on_writable();
                 self.pump(from, turn);
             }
+            Input::Watched { from, fault } => {
+                self.halves[from].watch_ended();
+                match fault {
+                    Fault::Cancelled | Fault::WouldBlock => {}
+                    Fault::Reset | Fault::Other => self.side_broke(from, turn),
+                }
+                self.pump(from, turn);
+            }
             Input::Pipe { from, grant } => self.halves[from].on_pipe(grant, turn),
             Input::SplicedIn { from, result } => self.on_spliced_in(from, result, turn),
             Input::SplicedOut { from, result } => {
@@ -225,12 +231,12 @@ impl Flow {
         self.halves[from].spliced_bytes
     }
 
-    /// The operations in flight on this side's socket that are not being cancelled yet: what
+    /// The operations that wait on this side's socket and are not being cancelled yet: what
     /// [`Output::CancelAll`] speaks of.
-    pub fn operations(&self, side: Side, chunks: &Chunks) -> impl Iterator<Item = Operation> {
+    pub fn operations(&self, side: Side) -> impl Iterator<Item = Operation> {
         let connect = side == Side::Back && self.connect_in_flight;
         let source = self.halves[side].source_operations();
-        let destination = self.halves[side.other()].destination_operations(chunks);
+        let destination = self.halves[side.other()].destination_operations();
         let connect = connect.then_some(Operation::Connect);
         source
             .into_iter()
@@ -373,7 +379,7 @@ impl Flow {
             return;
         }
         // A send that failed has consumed the socket's error: the receive then sees a mere end.
-        let end = if self.was_reset[from] {
+        let end = if self.halves[from].was_reset {
             End::Reset
         } else {
             end
@@ -390,15 +396,30 @@ impl Flow {
         }
     }
 
-    /// The bytes of half `from` cannot be sent. What the failed side sent before is still relayed.
+    /// The bytes of half `from` cannot be sent.
     fn destination_failed(&mut self, from: Side, fault: Fault, turn: &mut Turn<'_>) {
         debug_assert_ne!(fault, Fault::WouldBlock);
-        let side = from.other();
-        self.was_reset[side] = true;
-        self.note_end(side, End::Reset);
-        self.last_moved = turn.now;
-        self.deadline_changed = true;
-        self.halves[from].die(turn);
+        self.side_broke(from.other(), turn);
+    }
+
+    /// The connection of a side is broken: it takes nothing any more. What it sent before is still
+    /// relayed, be it unread.
+    fn side_broke(&mut self, side: Side, turn: &mut Turn<'_>) {
+        self.halves[side].was_reset = true;
+        if let Phase::Closing { ended, .. } = self.phase {
+            // After both have ended by FIN nothing is lost.
+            if ended.why != Why::Fin {
+                self.lost_at_close(side);
+            }
+        } else if self.halves[side.other()].stage != Stage::Dead {
+            self.note_end(side, End::Reset);
+            self.last_moved = turn.now;
+            self.deadline_changed = true;
+            self.halves[side.other()].die(turn);
+            if self.phase == Phase::Connecting {
+                self.close_as_ended(turn);
+            }
+        }
     }
 
     /// The first FIN names who ended the flow, unless a reset comes later.

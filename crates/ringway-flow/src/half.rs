@@ -7,21 +7,20 @@
 //!     └────────────the destination fails, or the flow closes────────► Dead ◄────────────────┘
 //! ```
 //!
-//! Invariant: at most [`QUEUED_BYTES_MAX`] bytes are held in buffers: a receive is armed with a
-//! budget of no more than what is left of it, and ends by itself when the budget is used up.
+//! Invariant: the buffers held are no larger together than [`QUEUED_BYTES_MAX`]: a receive is armed
+//! with a budget of no more than what is left of it and ends by itself when the budget is used up, and
+//! pieces that would need another buffer are moved together.
 
 mod splicing;
 
-use crate::chunks::{BufferNumber, Chunk, ChunkQueue, Chunks};
+use crate::chunks::{BufferNumber, Chunk, ChunkQueue, Gathered};
 use crate::flow::{Room, Turn};
 use crate::{Backlog, Fault, Operation, Output, Rearm, RelayMode, Residue, Side};
 
-/// Bytes a half holds in buffers at most: the memory of a blocked direction.
+/// What the buffers that a half holds have room for at most: the memory of a blocked direction.
 pub const QUEUED_BYTES_MAX: u32 = 64 * 1024;
 /// A receive is armed again once no more than this waits, so that its budget is worth an operation.
 const QUEUED_BYTES_LOW: u32 = QUEUED_BYTES_MAX / 2;
-/// Buffers a half holds at most before it stops a receive that delivers many small pieces.
-const QUEUED_CHUNKS_MAX: u16 = 16;
 /// Bytes received in full buffers with more waiting behind them, after which `auto` promotes.
 const PROMOTE_AFTER_BYTES: u32 = 64 * 1024;
 /// After a promotion that found no pipe or gained nothing, how much must stream before the next.
@@ -80,6 +79,9 @@ impl InFlight {
     const SPLICE_IN: u8 = 1 << 4;
     const SPLICE_OUT: u8 = 1 << 5;
     const PIPE: u8 = 1 << 6;
+    const WATCH: u8 = 1 << 7;
+    /// Each of these brings bytes or learns how the source ends, now or with the next answer.
+    const FROM_SOURCE: u8 = Self::RECEIVE | Self::POLL_IN | Self::SPLICE_IN | Self::PIPE;
 
     fn has(self, operation: u8) -> bool {
         self.0 & operation != 0
@@ -111,6 +113,8 @@ pub(crate) struct Half {
     in_flight: InFlight,
     cancelling: bool,
     starved: bool,
+    /// The source is known to be broken; what it sent before may still be unread.
+    pub(crate) was_reset: bool,
     /// The source seemed to end by FIN while something was being sent to it. If that fails, it has
     /// taken the error of a reset, and what came after looked like a mere end.
     pub(crate) end_doubted: bool,
@@ -143,6 +147,7 @@ impl Half {
             in_flight: InFlight::default(),
             cancelling: false,
             starved: false,
+            was_reset: false,
             end_doubted: false,
             has_pipe: false,
             lean_rounds: 0,
@@ -162,7 +167,7 @@ impl Half {
     /// Whether the kernel still owes an answer on the source's socket.
     pub(crate) fn is_source_busy(&self) -> bool {
         self.in_flight
-            .has(InFlight::RECEIVE | InFlight::POLL_IN | InFlight::SPLICE_IN)
+            .has(InFlight::RECEIVE | InFlight::POLL_IN | InFlight::SPLICE_IN | InFlight::WATCH)
     }
 
     /// Whether the kernel still owes an answer on the destination's socket.
@@ -181,24 +186,23 @@ impl Half {
         self.in_flight.has(InFlight::SPLICE_OUT)
     }
 
-    /// The operations in flight on the source's socket that are not being cancelled yet.
-    pub(crate) fn source_operations(&self) -> [Option<Operation>; 3] {
+    /// The operations that wait on the source's socket and are not being cancelled yet.
+    pub(crate) fn source_operations(&self) -> [Option<Operation>; 4] {
         let from = self.from;
         let has = |flag, operation| self.in_flight.has(flag).then_some(operation);
         [
             has(InFlight::RECEIVE, Operation::Receive { from }).filter(|_| !self.cancelling),
             has(InFlight::POLL_IN, Operation::PollReadable { from }),
             has(InFlight::SPLICE_IN, Operation::SpliceIn { from }),
+            has(InFlight::WATCH, Operation::Watch { from }),
         ]
     }
 
-    /// The operations in flight on the destination's socket.
-    pub(crate) fn destination_operations(&self, chunks: &Chunks) -> [Option<Operation>; 3] {
+    /// The operations that wait on the destination's socket.
+    pub(crate) fn destination_operations(&self) -> [Option<Operation>; 2] {
         let from = self.from;
         let has = |flag, operation| self.in_flight.has(flag).then_some(operation);
-        let sending = self.queue.first(chunks).map(|chunk| chunk.buffer);
         [
-            sending.and_then(|buffer| has(InFlight::SEND, Operation::Send { from, buffer })),
             has(InFlight::POLL_OUT, Operation::PollWritable { from }),
             has(InFlight::SPLICE_OUT, Operation::SpliceOut { from }),
         ]
@@ -251,6 +255,30 @@ impl Half {
             },
             Stage::Delivered(_) | Stage::Dead => self.release_pipe(turn),
         }
+        self.watch_if_held_up(turn);
+    }
+
+    /// While the destination has no room, or no buffer is free, nothing on the source would tell that
+    /// it is broken. Once asked for, the watch stays: a direction that is held up time and again has
+    /// one all the same.
+    fn watch_if_held_up(&mut self, turn: &mut Turn<'_>) {
+        let goes_on = match turn.params.relay {
+            // The splice waits for room by itself.
+            RelayMode::UringSplice => InFlight::FROM_SOURCE | InFlight::SEND,
+            RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
+                InFlight::FROM_SOURCE | InFlight::SEND | InFlight::SPLICE_OUT
+            }
+        };
+        let is_held_up = self.stage == Stage::Flowing && !self.in_flight.has(goes_on);
+        if is_held_up && !self.was_reset && !self.in_flight.has(InFlight::WATCH) {
+            self.in_flight.start(InFlight::WATCH);
+            turn.emit(Output::Watch { from: self.from });
+        }
+    }
+
+    /// The watch is over.
+    pub(crate) fn watch_ended(&mut self) {
+        self.in_flight.end(InFlight::WATCH);
     }
 
     // ── copy ────────────────────────────────────────────────────────────────────────────────────
@@ -264,11 +292,10 @@ impl Half {
         }
         if destination == Destination::Open && self.streak >= self.promote_at {
             self.promote(turn);
-        } else if self.in_flight.has(InFlight::RECEIVE) {
-            if self.queue.count() >= QUEUED_CHUNKS_MAX {
-                self.cancel_receive(turn);
-            }
-        } else if !self.starved && self.may_receive(turn.room) {
+        } else if !self.in_flight.has(InFlight::RECEIVE)
+            && !self.starved
+            && self.may_receive(turn.room)
+        {
             self.in_flight.start(InFlight::RECEIVE);
             let budget = self.budget(turn);
             turn.emit(Output::Receive {
@@ -280,10 +307,7 @@ impl Half {
 
     fn may_receive(&self, room: Room) -> bool {
         match room {
-            Room::Plenty => {
-                self.queue.bytes() <= QUEUED_BYTES_LOW
-                    && self.queue.count() <= QUEUED_CHUNKS_MAX / 2
-            }
+            Room::Plenty => self.queue.bytes() <= QUEUED_BYTES_LOW,
             Room::Scarce => self.queue.is_empty(),
         }
     }
@@ -294,7 +318,7 @@ impl Half {
         let chunk_size = turn.params.chunk_size;
         match turn.room {
             Room::Plenty => {
-                let budget = QUEUED_BYTES_MAX - self.queue.bytes();
+                let budget = buffers_max(chunk_size) * chunk_size - self.queue.bytes();
                 budget - budget % chunk_size
             }
             Room::Scarce => chunk_size,
@@ -349,7 +373,38 @@ impl Half {
             0
         };
         self.queue.push(turn.chunks, chunk);
+        if u32::from(self.queue.count()) > buffers_max(turn.params.chunk_size) {
+            self.gather(turn);
+        }
         true
+    }
+
+    /// Small pieces fill many buffers; together they need no more than their budget.
+    fn gather(&mut self, turn: &mut Turn<'_>) {
+        let Turn {
+            params,
+            chunks,
+            outputs,
+            ..
+        } = turn;
+        self.queue.gather(chunks, params.chunk_size, |step| {
+            outputs.push(match step {
+                Gathered::Moved {
+                    to,
+                    at,
+                    from,
+                    len,
+                    rest,
+                } => Output::Gather {
+                    to,
+                    at,
+                    from,
+                    len,
+                    rest,
+                },
+                Gathered::Emptied { buffer } => Output::Recycle { buffer },
+            });
+        });
     }
 
     /// The receive is over.
@@ -419,4 +474,9 @@ impl Half {
             self.queue.push(turn.chunks, chunk);
         }
     }
+}
+
+/// How many buffers a half holds at most.
+fn buffers_max(chunk_size: u32) -> u32 {
+    QUEUED_BYTES_MAX / chunk_size
 }

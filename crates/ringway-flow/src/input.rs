@@ -82,6 +82,14 @@ pub enum Input {
         /// Its capacity in bytes, or that no pipe is free.
         grant: Option<u32>,
     },
+    /// Answer to [`crate::Output::Watch`]: the connection of `from` is broken, or the watch was
+    /// cancelled. Bytes that came before may still be unread.
+    Watched {
+        /// The side watched.
+        from: Side,
+        /// How it broke.
+        fault: Fault,
+    },
     /// Bytes went from the socket on `from` into the half's pipe; 0 is end of stream.
     SplicedIn {
         /// The half.

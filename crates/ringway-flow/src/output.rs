@@ -21,7 +21,8 @@ pub enum Residue {
     Bytes,
 }
 
-/// An operation in flight, as the output that asked for it names it.
+/// An operation that can be cancelled, as the output that asked for it names it. A send cannot: it
+/// does not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// [`Output::Connect`].
@@ -31,13 +32,6 @@ pub enum Operation {
         /// The side received from.
         from: Side,
     },
-    /// [`Output::Send`].
-    Send {
-        /// The half.
-        from: Side,
-        /// The buffer being sent.
-        buffer: BufferNumber,
-    },
     /// [`Output::PollReadable`].
     PollReadable {
         /// The side polled.
@@ -46,6 +40,11 @@ pub enum Operation {
     /// [`Output::PollWritable`].
     PollWritable {
         /// The half.
+        from: Side,
+    },
+    /// [`Output::Watch`].
+    Watch {
+        /// The side watched.
         from: Side,
     },
     /// [`Output::RingSpliceIn`].
@@ -97,6 +96,21 @@ pub enum Output {
         /// Number of bytes to send.
         len: u32,
     },
+    /// Move bytes that came from one side together: copy the first `len` of buffer `from` to place
+    /// `at` of buffer `to`, then the `rest` behind them to its start. What is being sent of `to` lies
+    /// before `at`.
+    Gather {
+        /// The buffer that has room.
+        to: BufferNumber,
+        /// How many bytes it holds already.
+        at: u32,
+        /// The buffer behind it.
+        from: BufferNumber,
+        /// How many of its bytes go over.
+        len: u32,
+        /// How many stay.
+        rest: u32,
+    },
     /// The buffer is not needed any more.
     Recycle {
         /// The buffer.
@@ -110,6 +124,12 @@ pub enum Output {
     /// Tell when the side opposite of `from` has room or has failed.
     PollWritable {
         /// The half.
+        from: Side,
+    },
+    /// Tell when the connection of `from` breaks, whatever lies unread before that. Neither bytes nor
+    /// a FIN are an answer.
+    Watch {
+        /// The side to watch.
         from: Side,
     },
     /// A pipe for this half, please; answered at once.
@@ -162,8 +182,8 @@ pub enum Output {
         /// The side.
         side: Side,
     },
-    /// Cancel everything in flight on this side, see [`crate::Flow::operations`]; each operation
-    /// still answers.
+    /// Cancel what waits on this side, see [`crate::Flow::operations`]; each operation still
+    /// answers.
     CancelAll {
         /// The side.
         side: Side,

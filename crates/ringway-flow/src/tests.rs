@@ -7,3 +7,4 @@ mod ending;
 mod resetting;
 mod rig;
 mod splicing;
+mod watching;

@@ -43,6 +43,13 @@ impl Buffers {
         self.contents[usize::from(buffer)] = bytes;
     }
 
+    /// Moves the first `len` bytes of one buffer behind those of another.
+    pub(crate) fn gather(&mut self, to: BufferNumber, from: BufferNumber, len: u32) {
+        let mut moved = Bytes::default();
+        self.contents[usize::from(from)].move_to(&mut moved, len);
+        moved.move_to(&mut self.contents[usize::from(to)], len);
+    }
+
     pub(crate) fn content(&self, buffer: BufferNumber) -> &Bytes {
         &self.contents[usize::from(buffer)]
     }

@@ -17,9 +17,6 @@ use crate::peer::{Peer, Seen};
 use crate::session::{Session, SourceEnd};
 use crate::world::{World, require};
 
-/// The longest a reset waits for acknowledgements.
-pub(crate) const RESET_FLUSH_MAX: u64 = 30_000_000;
-
 /// What one direction held when the world ended, for what its reader saw.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
@@ -34,16 +31,12 @@ pub(crate) fn after(start: Moment, span: Option<u64>) -> Moment {
     })
 }
 
-/// At most `QUEUED_BYTES_MAX` bytes are held per direction.
-pub(crate) fn held_bytes(session: &Session) -> Result<(), String> {
+/// The buffers that a direction holds are no larger together than `QUEUED_BYTES_MAX`.
+pub(crate) fn held_bytes(session: &Session, buffer_size: u32) -> Result<(), String> {
     for from in Side::BOTH {
-        let held: u32 = session.halves[from]
-            .buffers
-            .iter()
-            .map(|(_, len)| len)
-            .sum();
+        let held = session.halves[from].buffers.len() as u32 * buffer_size;
         require(held <= QUEUED_BYTES_MAX, || {
-            format!("{from:?} holds {held} bytes")
+            format!("{from:?} holds buffers of {held} bytes")
         })?;
     }
     Ok(())
@@ -149,12 +142,8 @@ fn closed_rightly(
     require(ended.why != Why::Fin, || {
         format!("{side:?} is reset after a clean end")
     })?;
-    if ended.why == Why::Reset && session.connected {
-        let patience = session
-            .deadlines
-            .half_close
-            .unwrap_or(RESET_FLUSH_MAX)
-            .min(RESET_FLUSH_MAX);
+    if ended.why == Why::Reset && session.connected && !was_given_up(session) {
+        let patience = session.flush_patience();
         let waited = session
             .resetting_since
             .map(|at| now.since(at).as_micros() as u64);
@@ -175,6 +164,15 @@ fn closed_rightly(
         })?;
     }
     Ok(())
+}
+
+/// Whether the flow had reason to pass a reset on over bytes that nobody takes.
+fn was_given_up(session: &Session) -> bool {
+    let patience = Some(session.flush_patience());
+    session.resetting_since.is_none()
+        && session
+            .closing_since
+            .is_some_and(|at| at >= after(session.moved, patience))
 }
 
 fn counters(session: &Session) -> Result<(), String> {
@@ -223,7 +221,7 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
         Why::Fin => Side::BOTH
             .iter()
             .all(|&from| session.halves[from].source_end == Some(SourceEnd::Fin)),
-        Why::Reset => Side::BOTH.iter().any(|&from| session.is_half_dead(from)),
+        Why::Reset => session.is_reset(),
         Why::Idle => at >= after(session.moved, deadlines.idle),
         Why::HalfClose => half_closed && at >= after(session.moved, deadlines.half_close),
         Why::FirstByte => {

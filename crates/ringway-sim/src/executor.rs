@@ -6,10 +6,12 @@
 use std::collections::VecDeque;
 
 use ringway_balance::Pick;
-use ringway_flow::{BufferNumber, CloseHow, Fault, Input, Output, QUEUED_BYTES_MAX, Side, Turn};
+use ringway_flow::{
+    BufferNumber, CloseHow, Fault, Input, Operation as Target, Output, QUEUED_BYTES_MAX, Side, Turn,
+};
 
 use crate::check;
-use crate::kernel::{Cancel, Kind, Target};
+use crate::kernel::{Cancel, Kind};
 use crate::link::{End, Link};
 use crate::options::Canary;
 use crate::session::{Closed, Session};
@@ -79,7 +81,7 @@ impl World {
         if let Some(at) = session.flow.take_deadline_change(&session.params) {
             self.wheel.set(slot as u32, at);
         }
-        check::held_bytes(session)
+        check::held_bytes(session, self.kernel.buffer_size)
     }
 
     fn carry_out(&mut self, slot: usize, output: Output) -> Result<Option<Input>, String> {
@@ -113,12 +115,20 @@ impl World {
                 start,
                 len,
             } => self.send(slot, from, (buffer, start, len))?,
+            Output::Gather {
+                to,
+                at,
+                from,
+                len,
+                rest,
+            } => self.gather(slot, (to, at), (from, len, rest))?,
             Output::Recycle { buffer } => self.recycle(slot, buffer)?,
             Output::PollReadable { from } => {
                 let spuriously = self.dice.chance(self.options.faults.false_readiness);
                 self.start_in(slot, from, Kind::PollIn { spuriously })?;
             }
             Output::PollWritable { from } => self.start_out(slot, from, Kind::PollOut)?,
+            Output::Watch { from } => self.watch(slot, from)?,
             Output::TakePipe { from } => return self.take_pipe(slot, from).map(Some),
             Output::GivePipe { from, residue } => self.give_pipe(slot, from, residue)?,
             Output::SpliceIn { from, len } => return self.splice_in(slot, from, len).map(Some),
@@ -134,10 +144,11 @@ impl World {
             Output::ShutdownWrite { to } => self.shutdown_write(slot, to)?,
             Output::CheckUnsent { side } => return self.check_unsent(slot, side).map(Some),
             Output::CancelAll { side } => {
-                self.session_mut(slot)?.cancelled[side] = true;
-                // Without a socket the flow waits for a pick that has not answered yet.
-                if let Some(link) = self.session(slot)?.link(side) {
-                    self.cancel(slot, Target::Link(link))?;
+                let session = self.session_mut(slot)?;
+                session.cancelled[side] = true;
+                let targets: Vec<_> = session.flow.operations(side).collect();
+                for target in targets {
+                    self.cancel(slot, target)?;
                 }
             }
             Output::CloseSocket { side, how } => self.close_socket(slot, side, how)?,
@@ -253,19 +264,53 @@ impl World {
         Ok(())
     }
 
+    /// The half that a buffer of the session belongs to, and its place there.
+    fn place(&self, slot: usize, buffer: BufferNumber) -> Result<(Side, usize), String> {
+        let session = self.session(slot)?;
+        let holder = self.kernel.buffers.holder(buffer);
+        let from = match holder {
+            Some((holder, from)) if holder == session.token => from,
+            Some(_) | None => return Err(format!("buffer {buffer} belongs to {holder:?}")),
+        };
+        let mut held = session.halves[from].buffers.iter();
+        let place = held.position(|(held, _)| *held == buffer);
+        let place = place.ok_or_else(|| format!("buffer {buffer} was never delivered"))?;
+        Ok((from, place))
+    }
+
+    fn gather(
+        &mut self,
+        slot: usize,
+        (to, at): (BufferNumber, u32),
+        (from, len, rest): (BufferNumber, u32, u32),
+    ) -> Result<(), String> {
+        require(!self.kernel.is_sending(from), || {
+            format!("buffer {from} is being sent")
+        })?;
+        let size = self.kernel.buffer_size;
+        let (half, place) = self.place(slot, to)?;
+        let next = self.place(slot, from)?;
+        let buffers = &mut self.session_mut(slot)?.halves[half].buffers;
+        let behind = (half, place + 1);
+        require(next == behind && buffers[place].1 == at, || {
+            format!("{from} is not behind place {at} of {to}")
+        })?;
+        let held = buffers[place + 1].1;
+        require(len > 0 && len + rest == held && at + len <= size, || {
+            format!("{len} and {rest} of {held} bytes to place {at}")
+        })?;
+        buffers[place].1 += len;
+        buffers[place + 1].1 = rest;
+        self.kernel.buffers.gather(to, from, len);
+        Ok(())
+    }
+
     fn recycle(&mut self, slot: usize, buffer: BufferNumber) -> Result<(), String> {
         require(!self.kernel.is_sending(buffer), || {
             format!("buffer {buffer} is being sent")
         })?;
-        let token = self.session(slot)?.token;
-        let holder = self.kernel.buffers.holder(buffer);
-        let from = match holder {
-            Some((holder, from)) if holder == token => from,
-            Some(_) | None => return Err(format!("buffer {buffer} belongs to {holder:?}")),
-        };
+        let (from, place) = self.place(slot, buffer)?;
         let half = &mut self.session_mut(slot)?.halves[from];
-        let place = half.buffers.iter().position(|(held, _)| *held == buffer);
-        let place = place.ok_or_else(|| format!("buffer {buffer} was never delivered"))?;
         half.buffers.remove(place);
         if place == 0 {
             half.head_sent = 0;
@@ -290,6 +335,22 @@ impl World {
         *busy = true;
         let token = session.token;
         self.kernel.submit(token, from, link, kind);
+        Ok(())
+    }
+
+    /// Watches the half's source while nothing else is asked of it.
+    fn watch(&mut self, slot: usize, from: Side) -> Result<(), String> {
+        let link = self.open_link(slot, from)?;
+        let session = self.session_mut(slot)?;
+        require(!session.cancelled[from], || "the side was cancelled".into())?;
+        let half = &mut session.halves[from];
+        require(half.source_end.is_none() && !half.source_busy, || {
+            "a watch beside a receive".into()
+        })?;
+        require(!half.watched, || "a second watch".into())?;
+        half.watched = true;
+        let token = session.token;
+        self.kernel.submit(token, from, link, Kind::Watch);
         Ok(())
     }
 

@@ -5,7 +5,9 @@
 //! Invariants: an operation answers exactly once, a multishot receive until its last completion; a
 //! buffer is read and written when the operation executes, not when it is asked for.
 
-use ringway_flow::{Backlog, BufferNumber, Chunk, Fault, Input, Moment, Rearm, Side};
+use ringway_flow::{
+    Backlog, BufferNumber, Chunk, Fault, Input, Moment, Operation as Target, Rearm, Side,
+};
 
 use crate::buffers::{Buffers, Holder, Pipes};
 use crate::bytes::Bytes;
@@ -45,6 +47,8 @@ pub(crate) enum Kind {
     SpliceOut {
         len: u32,
     },
+    /// Answers when the socket has an error that nobody has taken yet.
+    Watch,
 }
 
 /// Something asked of the kernel and not answered yet.
@@ -65,14 +69,6 @@ pub(crate) struct Completion {
     posted: Moment,
     pub(crate) token: Token,
     pub(crate) input: Input,
-}
-
-/// Which operations of a session are to be cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Connect,
-    Receive { from: Side },
-    Link(usize),
 }
 
 /// A cancellation on its way.
@@ -127,9 +123,10 @@ impl Kernel {
             Kind::Receive { .. } | Kind::PollIn { .. } | Kind::SpliceIn { .. } => {
                 link.readiness(End::Proxy) != Readiness::Nothing
             }
-            Kind::Send { .. } | Kind::PollOut | Kind::SpliceOut { .. } => {
-                link.is_writable(End::Proxy)
-            }
+            Kind::PollOut | Kind::SpliceOut { .. } => link.is_writable(End::Proxy),
+            // It does not wait: without room it answers that.
+            Kind::Send { .. } => true,
+            Kind::Watch => link.has_error(End::Proxy),
         }
     }
 
@@ -150,6 +147,10 @@ impl Kernel {
             }
             Kind::PollIn { .. } => Input::Readable { from },
             Kind::PollOut => Input::Writable { from },
+            Kind::Watch => Input::Watched {
+                from,
+                fault: Fault::Reset,
+            },
             Kind::SpliceIn { len } => Input::SplicedIn {
                 from,
                 result: self.splice_in(holder, operation.link, len, dice, options),
@@ -242,6 +243,9 @@ impl Kernel {
             return Err(fault);
         }
         let most = len.min(link.room(End::Proxy));
+        if most == 0 {
+            return Err(Fault::WouldBlock);
+        }
         let sent = shortened(most, options.faults.short_send, dice);
         let mut bytes = Bytes::default();
         let content = self.buffers.content(buffer);
@@ -333,9 +337,10 @@ impl Kernel {
                     from,
                     fault: Fault::Cancelled,
                 },
-                Kind::Send { .. } => Input::Sent {
+                Kind::Send { .. } => unreachable!("invariant: a send is no target"),
+                Kind::Watch => Input::Watched {
                     from,
-                    result: cancelled,
+                    fault: Fault::Cancelled,
                 },
                 Kind::PollIn { .. } => Input::Readable { from },
                 Kind::PollOut => Input::Writable { from },
@@ -384,12 +389,24 @@ impl Kernel {
 impl Cancel {
     fn hits(&self, operation: &Operation) -> bool {
         self.token == operation.token
-            && match self.target {
-                Target::Connect => matches!(operation.kind, Kind::Connect { .. }),
-                Target::Receive { from } => {
-                    matches!(operation.kind, Kind::Receive { .. }) && operation.from == from
-                }
-                Target::Link(link) => operation.link == link,
+            && match (self.target, operation.kind) {
+                (Target::Connect, Kind::Connect { .. }) => true,
+                (Target::Receive { from }, Kind::Receive { .. })
+                | (Target::PollReadable { from }, Kind::PollIn { .. })
+                | (Target::PollWritable { from }, Kind::PollOut)
+                | (Target::SpliceIn { from }, Kind::SpliceIn { .. })
+                | (Target::SpliceOut { from }, Kind::SpliceOut { .. })
+                | (Target::Watch { from }, Kind::Watch) => operation.from == from,
+                (
+                    Target::Connect
+                    | Target::Receive { .. }
+                    | Target::PollReadable { .. }
+                    | Target::PollWritable { .. }
+                    | Target::SpliceIn { .. }
+                    | Target::SpliceOut { .. }
+                    | Target::Watch { .. },
+                    _,
+                ) => false,
             }
     }
 }

@@ -125,6 +125,11 @@ impl Link {
         self.at_mut(end).error.take()
     }
 
+    /// Whether there is a pending error, which poll(2) reports and nobody has taken yet.
+    pub(crate) fn has_error(&self, end: End) -> bool {
+        self.at(end).error.is_some()
+    }
+
     /// Whether a write would not block: there is room, or it fails.
     pub(crate) fn is_writable(&self, end: End) -> bool {
         self.cannot_write(end) || self.room(end) > 0

@@ -119,11 +119,13 @@ pub enum Canary {
     ResetEarly,
     /// A FIN is not passed on.
     ForgetFin,
+    /// A watch never tells of a reset.
+    BlindWatch,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 8] = [
+    pub const ALL: [Canary; 9] = [
         Canary::DropByte,
         Canary::ReuseBuffer,
         Canary::SharePipe,
@@ -132,6 +134,7 @@ impl Canary {
         Canary::ForgetDeadlines,
         Canary::ResetEarly,
         Canary::ForgetFin,
+        Canary::BlindWatch,
     ];
 }
 

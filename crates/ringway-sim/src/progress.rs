@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringway_flow::{Moment, Side, Span};
 
-use crate::check::{RESET_FLUSH_MAX, after};
+use crate::check::after;
 use crate::link::{End, Readiness};
 use crate::session::Session;
 use crate::world::{World, require};
@@ -35,10 +35,7 @@ fn no_deadline_missed(session: &Session, now: Moment) -> Result<(), String> {
     let connects = session
         .connecting_since
         .filter(|_| !session.connect_cancelled);
-    let flush = deadlines
-        .half_close
-        .unwrap_or(RESET_FLUSH_MAX)
-        .min(RESET_FLUSH_MAX);
+    let flush = session.flush_patience();
     let due = [
         ("lifetime", after(session.born, deadlines.lifetime)),
         (
@@ -63,6 +60,13 @@ fn no_deadline_missed(session: &Session, now: Moment) -> Result<(), String> {
             "half_close",
             match relays && has_end {
                 true => after(session.moved, deadlines.half_close),
+                false => Moment::NEVER,
+            },
+        ),
+        (
+            "reset of a peer that takes nothing",
+            match relays && session.is_reset() {
+                true => after(session.moved, Some(flush)),
                 false => Moment::NEVER,
             },
         ),
@@ -108,6 +112,11 @@ fn half_not_stalled(session: &Session, from: Side, world: &World) -> Result<(), 
     let in_pipe = kernel.pipes.content((session.token, from));
     let holds = !half.buffers.is_empty() || in_pipe.is_some_and(|pipe| !pipe.is_empty());
     let readable = source.is_some_and(|link| link.readiness(End::Proxy) != Readiness::Nothing);
+    let is_broken = source.is_some_and(|link| link.has_error(End::Proxy));
+    let is_told = half.source_end.is_some() || session.is_half_dead(from.other());
+    require(!is_broken || is_told, || {
+        format!("the reset of {from:?} is not noticed")
+    })?;
     let waits = readable && half.source_end.is_none() && !half.starved;
     require(!waits || holds, || {
         format!("{from:?} is readable and nobody reads")

@@ -13,6 +13,9 @@ use ringway_flow::{
 
 use crate::kernel::Token;
 
+/// The longest a reset waits for acknowledgements.
+const RESET_FLUSH_MAX: u64 = 30_000_000;
+
 /// Deadlines in microseconds; `None` is off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
@@ -35,6 +38,8 @@ pub(crate) enum SourceEnd {
 pub(crate) struct HalfView {
     /// A receive, a poll for bytes or a ring splice from the source is in flight.
     pub(crate) source_busy: bool,
+    /// A watch of the source is in flight.
+    pub(crate) watched: bool,
     /// The same for the destination.
     pub(crate) destination_busy: bool,
     /// Buffers the flow holds, in the order they came, with their lengths.
@@ -110,6 +115,7 @@ impl Session {
     /// Whether the kernel owes an answer on this side's socket.
     pub(crate) fn is_busy(&self, side: Side) -> bool {
         self.halves[side].source_busy
+            || self.halves[side].watched
             || self.halves[side.other()].destination_busy
             || (side == Side::Back && self.connecting_since.is_some())
     }
@@ -157,6 +163,14 @@ impl Session {
                     self.halves[from].head_sent += sent;
                 }
             }
+            Input::Watched { from, fault } => {
+                self.halves[from].watched = false;
+                match fault {
+                    Fault::Cancelled | Fault::WouldBlock => {}
+                    // Nothing can be sent to it any more; what it sent before may be unread.
+                    Fault::Reset | Fault::Other => self.note_broken(from, now),
+                }
+            }
             Input::SplicedIn { from, result } => match result {
                 Ok(0) => self.note_end(from, SourceEnd::Fin, now),
                 Ok(moved) => {
@@ -198,7 +212,6 @@ impl Session {
     }
 
     fn note_taken(&mut self, from: Side, result: Result<u32, Fault>, now: Moment) {
-        let was_dead = self.is_half_dead(from);
         let half = &mut self.halves[from];
         half.destination_busy = false;
         match result {
@@ -207,12 +220,27 @@ impl Session {
                 self.touch(now);
             }
             Err(Fault::WouldBlock | Fault::Cancelled) => {}
-            Err(Fault::Reset | Fault::Other) => {
-                half.destination_failed = true;
-                if !was_dead {
-                    self.touch(now);
-                }
-            }
+            Err(Fault::Reset | Fault::Other) => self.note_broken(from.other(), now),
         }
+    }
+
+    /// The connection of a side is broken.
+    fn note_broken(&mut self, side: Side, now: Moment) {
+        let was_dead = self.is_half_dead(side.other());
+        self.halves[side.other()].destination_failed = true;
+        if !was_dead {
+            self.touch(now);
+        }
+    }
+
+    /// Whether one of the peers has reset, as the flow was told.
+    pub(crate) fn is_reset(&self) -> bool {
+        Side::BOTH.iter().any(|&from| self.is_half_dead(from))
+    }
+
+    /// How long a peer that takes nothing is waited for before a reset is passed on.
+    pub(crate) fn flush_patience(&self) -> u64 {
+        let half_close = self.deadlines.half_close;
+        half_close.unwrap_or(RESET_FLUSH_MAX).min(RESET_FLUSH_MAX)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ringway_flow::{Ended, Flow, Input, Output, Party, Side, Why};
+use ringway_flow::{Ended, Fault, Flow, Input, Output, Party, Side, Why};
 
 /// Counts by name, and a digest of everything counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,9 +74,11 @@ pub(crate) fn output_name(output: &Output) -> &'static str {
         Output::Receive { .. } => "Receive",
         Output::CancelReceive { .. } => "CancelReceive",
         Output::Send { .. } => "Send",
+        Output::Gather { .. } => "Gather",
         Output::Recycle { .. } => "Recycle",
         Output::PollReadable { .. } => "PollReadable",
         Output::PollWritable { .. } => "PollWritable",
+        Output::Watch { .. } => "Watch",
         Output::TakePipe { .. } => "TakePipe",
         Output::GivePipe { .. } => "GivePipe",
         Output::SpliceIn { .. } => "SpliceIn",
@@ -107,6 +109,11 @@ pub(crate) fn input_name(input: &Input) -> &'static str {
         Input::Sent { result: Err(_), .. } => "send failed",
         Input::Readable { .. } => "readable",
         Input::Writable { .. } => "writable",
+        Input::Watched {
+            fault: Fault::Cancelled,
+            ..
+        } => "watch cancelled",
+        Input::Watched { .. } => "watch broken",
         Input::Pipe { .. } => "pipe",
         Input::SplicedIn { .. } => "spliced in",
         Input::SplicedOut { .. } => "spliced out",

@@ -6,8 +6,8 @@
 //! on top, so that a quiet ring keeps touching the same few pages. The window doubles when the
 //! kernel runs dry and never shrinks.
 //!
-//! Invariant: every buffer is in exactly one state, and only `Held` memory can be borrowed by the
-//! caller for writing. Breaking the order of use is a bug of this program, never of a peer, and
+//! Invariant: every buffer is in exactly one state, only `Held` memory can be borrowed by the caller
+//! for writing, and what is being sent does not change. Breaking the order of use is a bug of this program, never of a peer, and
 //! panics.
 
 use std::io;
@@ -65,6 +65,8 @@ pub(crate) struct Buffers {
     /// Number of ring entries less one; entries are a power of two.
     mask: u16,
     states: Box<[State]>,
+    /// Where what is being sent of a buffer ends; has no meaning in other states.
+    sending_end: Box<[u32]>,
     free: Vec<u16>,
     /// How many buffers the kernel should have.
     window: u16,
@@ -95,6 +97,7 @@ impl Buffers {
             size,
             mask: entries - 1,
             states: vec![State::Free; usize::from(most)].into_boxed_slice(),
+            sending_end: vec![0; usize::from(most)].into_boxed_slice(),
             free: (0..most).rev().collect(),
             window: initial.clamp(1, window_most),
             window_most,
@@ -202,6 +205,7 @@ impl Buffers {
         self.expect(buffer.0, State::Held, "sent");
         self.check_range(start, len);
         self.states[buffer.index()] = State::Sending;
+        self.sending_end[buffer.index()] = start + len;
         self.arena
             .at(self.offset(buffer.0) + start as usize, len as usize)
     }
@@ -229,6 +233,34 @@ impl Buffers {
         let (offset, len) = (self.offset(buffer.0), self.size as usize);
         // SAFETY: state Held: the kernel neither fills nor sends this buffer.
         unsafe { self.arena.bytes_mut(offset, len) }
+    }
+
+    /// Copies the first `len` bytes of `from` to place `at` of `to`, and the `rest` behind them to the
+    /// start of `from`.
+    pub(crate) fn gather(&mut self, to: BufferId, at: u32, from: BufferId, len: u32, rest: u32) {
+        self.expect(from.0, State::Held, "gathered from");
+        match self.states[to.index()] {
+            State::Held => {}
+            State::Sending => assert!(
+                at >= self.sending_end[to.index()],
+                "buffer {} was gathered into what is being sent",
+                to.0
+            ),
+            State::Free | State::Kernel => panic!("buffer {} was written while not held", to.0),
+        }
+        self.check_range(at, len);
+        assert!(len.checked_add(rest).is_some_and(|all| all <= self.size));
+        let (len, rest) = (len as usize, rest as usize);
+        let start = self.offset(from.0);
+        let source = self.arena.at(start, len);
+        let behind = self.arena.at(start + len, rest);
+        let target = self.arena.at(self.offset(to.0) + at as usize, len);
+        // SAFETY: both ranges lie in the mapping (`at` checked) and in buffers that the kernel does
+        // not write to (checked above); it may read the target's buffer, but only before `at`. No
+        // slice of the mapping lives while `self` is borrowed mutably. `copy` allows overlap.
+        unsafe { std::ptr::copy(source, target, len) };
+        // SAFETY: as above; both ranges lie in `from`.
+        unsafe { std::ptr::copy(behind, source, rest) };
     }
 
     /// Buffers [`Buffers::take`] can hand out.
@@ -358,6 +390,21 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_gathered_behind_what_is_being_sent() {
+        let mut buffers = Buffers::new(8, 1, 4).unwrap();
+        let (first, second) = (buffers.take().unwrap(), buffers.take().unwrap());
+        buffers.bytes_mut(first).copy_from_slice(b"abc.....");
+        buffers.bytes_mut(second).copy_from_slice(b"defghijk");
+        buffers.begin_send(first, 1, 2);
+        buffers.gather(first, 3, second, 5, 3);
+        assert_eq!(buffers.bytes(first, 0, 8), b"abcdefgh");
+        assert_eq!(buffers.bytes(second, 0, 3), b"ijk");
+        buffers.end_send(first.0);
+        buffers.gather(first, 0, second, 3, 0);
+        assert_eq!(buffers.bytes(first, 0, 8), b"ijkdefgh");
+    }
+
+    #[test]
     fn misuse_panics_with_the_reason() {
         let misuse = |f: fn(&mut Buffers, BufferId)| {
             let result = std::panic::catch_unwind(|| {
@@ -381,6 +428,12 @@ mod tests {
             buffers.bytes(BufferId(0), 0, 1);
         });
         assert!(kernel.contains("read while not held"), "{kernel}");
+        let sent = misuse(|buffers, held| {
+            let other = buffers.take().unwrap();
+            buffers.begin_send(held, 2, 3);
+            buffers.gather(held, 4, other, 1, 0);
+        });
+        assert!(sent.contains("into what is being sent"), "{sent}");
         let range = misuse(|buffers, held| {
             buffers.bytes(held, 60, 5);
         });

@@ -283,6 +283,13 @@ impl Ring {
         self.buffers.bytes_mut(buffer)
     }
 
+    /// Moves the bytes of two buffers together: copies the first `len` of `from`, which is held, to
+    /// place `at` of `to`, and the `rest` behind them to its start. `to` is held, or what is being
+    /// sent of it ends before `at`.
+    pub fn gather(&mut self, to: BufferId, at: u32, from: BufferId, len: u32, rest: u32) {
+        self.buffers.gather(to, at, from, len, rest);
+    }
+
     /// A free buffer for bytes of one's own; it is held until recycled. `None` if the kernel and
     /// the caller have all.
     pub fn take_buffer(&mut self) -> Option<BufferId> {

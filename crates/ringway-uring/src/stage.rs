@@ -70,7 +70,8 @@ impl Ring {
     }
 
     /// Sends `start..start + len` of a held buffer: [`CompletionKind::Sent`], possibly with a short
-    /// count. Until then the buffer can be read but not written, sent again or recycled.
+    /// count. Until then the buffer can be read and [gathered into](Ring::gather), but not written,
+    /// sent again or recycled.
     ///
     /// It does not wait for room: EAGAIN says that there is none. The kernel would wait by polling
     /// the socket, which is ready for ever once its peer has shut down; then it would try over and
@@ -184,7 +185,6 @@ impl Ring {
     /// if that came first, in either case without `more`. No completion of its own. The kernel finds
     /// it by its token: the cost does not grow with the number of operations in flight.
     pub fn cancel(&mut self, target: Token, operation: Operation) {
-        let mut buffer = 0;
         let kinds: &[Kind] = match operation {
             Operation::Accept => &[Kind::Accept],
             Operation::Receive => &[Kind::Receive],
@@ -192,26 +192,11 @@ impl Ring {
             Operation::Poll => &[Kind::Poll],
             // Whichever of the two is pending; the other one is not found.
             Operation::Splice => &[Kind::SplicePoll, Kind::Splice],
-            Operation::Send(sending) => {
-                buffer = sending.0;
-                &[Kind::Send]
-            }
         };
         for kind in kinds {
-            let data = UserData {
-                buffer,
-                ..UserData::new(*kind, target)
-            };
+            let data = UserData::new(*kind, target);
             self.stage_cancel(CancelBuilder::user_data(data.pack()));
         }
-    }
-
-    /// Cancels everything in flight on a descriptor; each operation completes as in
-    /// [`Ring::cancel`]. The descriptor of a [`Ring::poll_then_splice`] is the polled one. No
-    /// completion of its own. The kernel walks every operation of the ring for it, twice: with
-    /// thousands in flight it takes a millisecond, so this is for what is rare.
-    pub fn cancel_all(&mut self, fd: BorrowedFd<'_>) {
-        self.stage_cancel(CancelBuilder::fd(Fd(fd.as_raw_fd())).all());
     }
 
     pub(crate) fn stage_cancel(&mut self, target: CancelBuilder) {

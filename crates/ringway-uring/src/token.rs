@@ -5,8 +5,6 @@
 //! kind(4), tag(4), generation(16), buffer(16), slot(24). Kind 0 is never used, so a zeroed entry
 //! cannot be mistaken for ours.
 
-use crate::buffers::BufferId;
-
 /// Number of values of [`Token::tag`].
 const TAGS: u8 = 1 << 4;
 /// Number of values of [`Token::slot`].
@@ -23,7 +21,8 @@ pub struct Token {
     pub slot: u32,
 }
 
-/// The operations a caller can cancel by token: [`Ring::cancel`](crate::Ring::cancel).
+/// The operations a caller can cancel by token: [`Ring::cancel`](crate::Ring::cancel). A send is
+/// none: it never waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// [`Ring::accept_multishot`](crate::Ring::accept_multishot).
@@ -36,8 +35,6 @@ pub enum Operation {
     Poll,
     /// [`Ring::poll_then_splice`](crate::Ring::poll_then_splice).
     Splice,
-    /// [`Ring::send`](crate::Ring::send) of this buffer.
-    Send(BufferId),
 }
 
 /// What an entry in the ring is; decides how its result is read.

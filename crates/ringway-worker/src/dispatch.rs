@@ -105,17 +105,20 @@ impl Worker {
             (Tag::PollOut(from), CompletionKind::Polled(result)) => {
                 self.on_polled_out(slot, from, result, more)
             }
-            (Tag::SpliceIn(from), CompletionKind::Spliced(result)) => {
+            (Tag::PollIn(from), CompletionKind::Spliced(result)) => {
                 let socket = self.slots.get(slot).socket(from);
                 let result = checked_end(socket, result.map_err(fault));
                 self.count_spliced_in(slot, from, result);
                 Some(Input::SplicedIn { from, result })
             }
-            (Tag::SpliceOut(from), CompletionKind::Spliced(result)) => {
+            (Tag::PollOut(from), CompletionKind::Spliced(result)) => {
                 let result = result.map_err(fault);
                 let engine = ringway_metrics::Engine::UringSplice;
                 self.count_sent(slot, from, result.unwrap_or(0), engine);
                 Some(Input::SplicedOut { from, result })
+            }
+            (Tag::Watch(from), CompletionKind::Polled(result)) => {
+                self.on_watched(slot, from, result, more)
             }
             (_, kind) => {
                 self.drop_stale(kind);
@@ -165,6 +168,39 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Perhaps the connection is broken, perhaps only a FIN has come: there may be bytes before it, so
+    /// that is for those who read to find out.
+    fn on_watched(
+        &mut self,
+        slot: u32,
+        from: Side,
+        result: Result<Readiness, Errno>,
+        more: bool,
+    ) -> Option<Input> {
+        let held = self.slots.get(slot);
+        let token = Tag::Watch(from).of(slot, self.slots.generation(slot));
+        let fault = match (result, more) {
+            (Ok(ready), true) => {
+                if ready.is_error() {
+                    // Its last completion is the answer.
+                    self.ring.cancel(token, Operation::Poll);
+                }
+                return None;
+            }
+            (Ok(ready), false) if ready.is_error() => Fault::Reset,
+            // For want of room for completions, say.
+            (Ok(_), false) if !held.flow.is_closing() => {
+                let source = held.socket(from);
+                self.ring.poll_multishot(source, token, Interest::Hangup);
+                return None;
+            }
+            // A flow cancels it only when it closes.
+            (Err(errno), _) if errno.is_cancelled() && !held.flow.is_closing() => Fault::Reset,
+            (Ok(_) | Err(_), _) => Fault::Cancelled,
+        };
+        Some(Input::Watched { from, fault })
     }
 
     /// Notes how an attempt to connect ended, where it is counted and where it is logged.

@@ -38,6 +38,16 @@ impl Worker {
                 let buffer = BufferId::from_index(buffer);
                 ring.send(to, token(Tag::Send(from)), buffer, start, len);
             }
+            Output::Gather {
+                to,
+                at,
+                from,
+                len,
+                rest,
+            } => {
+                let (to, from) = (BufferId::from_index(to), BufferId::from_index(from));
+                ring.gather(to, at, from, len, rest);
+            }
             Output::Recycle { buffer } => ring.recycle(BufferId::from_index(buffer)),
             Output::CancelReceive { from } => {
                 ring.cancel(token(Tag::Receive(from)), Operation::Receive);
@@ -53,16 +63,21 @@ impl Worker {
                 let to = held.socket(from.other());
                 ring.poll(to, token(Tag::PollOut(from)), Interest::Writable);
             }
+            Output::Watch { from } => {
+                // Every poll of the ring reports a FIN, too. A multishot reports it once.
+                let token = token(Tag::Watch(from));
+                ring.poll_multishot(held.socket(from), token, Interest::Hangup);
+            }
             Output::SpliceIn { from, len } => return Some(self.splice_in(slot, from, len)),
             Output::SpliceOut { from, len } => return Some(self.splice_out(slot, from, len)),
             Output::RingSpliceIn { from, len } => {
                 let (source, pipe) = (held.socket(from), held.pipe(from).write_end());
-                let token = token(Tag::SpliceIn(from));
+                let token = token(Tag::PollIn(from));
                 ring.poll_then_splice(source, Interest::Readable, source, pipe, len, token);
             }
             Output::RingSpliceOut { from, len } => {
                 let (target, pipe) = (held.socket(from.other()), held.pipe(from).read_end());
-                let token = token(Tag::SpliceOut(from));
+                let token = token(Tag::PollOut(from));
                 ring.poll_then_splice(target, Interest::Writable, pipe, target, len, token);
             }
             Output::TakePipe { from } => return Some(self.take_pipe(slot, from)),
@@ -95,18 +110,15 @@ impl Worker {
     /// One by one and by token: a cancel by descriptor walks every operation of the ring.
     fn cancel_side(&mut self, slot: u32, side: Side) {
         let generation = self.slots.generation(slot);
-        for operation in self.slots.get(slot).flow.operations(side, &self.chunks) {
+        for operation in self.slots.get(slot).flow.operations(side) {
             let (tag, operation) = match operation {
                 InFlight::Connect => (Tag::Connect, Operation::Connect),
                 InFlight::Receive { from } => (Tag::Receive(from), Operation::Receive),
-                InFlight::Send { from, buffer } => {
-                    let buffer = BufferId::from_index(buffer);
-                    (Tag::Send(from), Operation::Send(buffer))
-                }
                 InFlight::PollReadable { from } => (Tag::PollIn(from), Operation::Poll),
                 InFlight::PollWritable { from } => (Tag::PollOut(from), Operation::Poll),
-                InFlight::SpliceIn { from } => (Tag::SpliceIn(from), Operation::Splice),
-                InFlight::SpliceOut { from } => (Tag::SpliceOut(from), Operation::Splice),
+                InFlight::Watch { from } => (Tag::Watch(from), Operation::Poll),
+                InFlight::SpliceIn { from } => (Tag::PollIn(from), Operation::Splice),
+                InFlight::SpliceOut { from } => (Tag::PollOut(from), Operation::Splice),
             };
             self.ring.cancel(tag.of(slot, generation), operation);
         }

@@ -3,7 +3,8 @@
 use ringway_flow::Side;
 use ringway_uring::Token;
 
-/// The operations of a worker. Those of a half carry the side its bytes come from.
+/// The operations of a worker. Those of a half carry the side its bytes come from. The ring tells
+/// kinds of operations apart, so that a poll and the splice it may be linked to share a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     /// `slot` is the number of the listening socket.
@@ -13,14 +14,16 @@ pub(crate) enum Tag {
     Connect,
     Receive(Side),
     Send(Side),
+    /// The poll for bytes, with or without a splice.
     PollIn(Side),
+    /// The poll for room, with or without a splice.
     PollOut(Side),
-    SpliceIn(Side),
-    SpliceOut(Side),
+    /// The poll that tells when the source is broken.
+    Watch(Side),
 }
 
 impl Tag {
-    const ALL: [Tag; 15] = [
+    const ALL: [Tag; 13] = [
         Tag::Accept,
         Tag::Mailbox,
         Tag::Connect,
@@ -32,10 +35,8 @@ impl Tag {
         Tag::PollIn(Side::Back),
         Tag::PollOut(Side::Front),
         Tag::PollOut(Side::Back),
-        Tag::SpliceIn(Side::Front),
-        Tag::SpliceIn(Side::Back),
-        Tag::SpliceOut(Side::Front),
-        Tag::SpliceOut(Side::Back),
+        Tag::Watch(Side::Front),
+        Tag::Watch(Side::Back),
     ];
 
     /// The tag with this number; `None` for a number no tag has.
@@ -56,8 +57,7 @@ impl Tag {
             Tag::Send(from) => 5 + side(from),
             Tag::PollIn(from) => 7 + side(from),
             Tag::PollOut(from) => 9 + side(from),
-            Tag::SpliceIn(from) => 11 + side(from),
-            Tag::SpliceOut(from) => 13 + side(from),
+            Tag::Watch(from) => 11 + side(from),
         }
     }
 
@@ -81,6 +81,6 @@ mod tests {
             assert_eq!(usize::from(tag.raw()), index);
             assert_eq!(Tag::from_raw(tag.of(1, 2).tag), Some(tag));
         }
-        assert_eq!(Tag::from_raw(15), None);
+        assert_eq!(Tag::from_raw(13), None);
     }
 }

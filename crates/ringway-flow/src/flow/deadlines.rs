@@ -3,6 +3,7 @@
 //! Deadlines are computed from what the flow knows whenever they are asked for, so that moving bytes
 //! costs no timer: a timer that comes too early finds nothing due and is armed again.
 
+use super::ending::flush_patience;
 use super::*;
 
 impl Flow {
@@ -17,7 +18,9 @@ impl Flow {
             self.step_at = Moment::NEVER;
             self.on_step(turn);
         }
-        if let Some(why) = self.expired(turn.now, turn.params) {
+        if turn.now >= self.reset_at(turn.params) {
+            self.close_as_ended(turn);
+        } else if let Some(why) = self.expired(turn.now, turn.params) {
             self.close_for(why, turn);
         }
     }
@@ -52,6 +55,7 @@ impl Flow {
         self.step_at
             .min(self.born.after(params.lifetime))
             .min(self.first_byte_at(params))
+            .min(self.reset_at(params))
             .min(self.half_close_at(params))
             .min(self.idle_at(params))
     }
@@ -69,6 +73,19 @@ impl Flow {
         match self.phase {
             Phase::Relaying => self.last_moved.after(params.idle),
             Phase::Connecting
+            | Phase::Resetting { .. }
+            | Phase::Closing { .. }
+            | Phase::Finished => Moment::NEVER,
+        }
+    }
+
+    /// When a reset is passed on although bytes from before it are still here, because nobody takes
+    /// them.
+    pub(super) fn reset_at(&self, params: &FlowParams) -> Moment {
+        match self.phase {
+            Phase::Relaying if self.is_reset() => self.last_moved.after(flush_patience(params)),
+            Phase::Relaying
+            | Phase::Connecting
             | Phase::Resetting { .. }
             | Phase::Closing { .. }
             | Phase::Finished => Moment::NEVER,

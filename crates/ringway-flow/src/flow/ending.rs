@@ -132,9 +132,13 @@ impl Flow {
     /// Whether each peer has, as far as can be known, everything the other one sent, so that a FIN
     /// does not pass for the end of more.
     pub(super) fn is_whole(&self) -> bool {
-        let is_reset = self.first_end.is_some_and(|end| end.why == Why::Reset);
         let holds_back = |from: &Side| self.halves[*from].holds_back();
-        !is_reset && !Side::BOTH.iter().any(holds_back)
+        !self.is_reset() && !Side::BOTH.iter().any(holds_back)
+    }
+
+    /// Whether one of the peers has reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.first_end.is_some_and(|end| end.why == Why::Reset)
     }
 
     /// What came from `from` while the flow closes is lost, so its destination gets no FIN.
@@ -199,7 +203,12 @@ impl Flow {
     }
 }
 
-/// How long a peer may be silent before its reset is passed on regardless.
+/// When a reset is passed on to a peer that is silent from now on.
 fn flush_deadline(turn: &Turn<'_>) -> Moment {
-    turn.now.after(turn.params.half_close.min(RESET_FLUSH_MAX))
+    turn.now.after(flush_patience(turn.params))
+}
+
+/// How long a peer may take nothing before it is reset regardless.
+pub(super) fn flush_patience(params: &FlowParams) -> Span {
+    params.half_close.min(RESET_FLUSH_MAX)
 }

@@ -52,7 +52,7 @@ fn waiting_bytes_are_bounded() {
         assert_eq!(rig.on(got(Front, buffer, CHUNK)), []);
     }
     rig.plays(&[
-        (got_last(Front, 3, CHUNK), &[]),
+        (got_last(Front, 3, CHUNK), &[watch(Front)]),
         (
             CONNECTED,
             &[

@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::CloseHow::Reset;
 use crate::Output::MarkFirstByte;
-use crate::{Fault, Input, Party, QUEUED_BYTES_MAX, Side, Why};
+use crate::{Fault, Input, Output, Party, QUEUED_BYTES_MAX, Side, Why};
 
 #[test]
 fn sends_go_out_one_at_a_time_and_in_order() {
@@ -65,51 +65,88 @@ fn a_budget_is_what_is_left_rounded_down_to_whole_buffers() {
     )]);
 }
 
-#[test]
-fn many_small_pieces_stop_the_receive_until_they_are_sent() {
-    let mut rig = Rig::relaying(OFF);
-    assert_eq!(rig.on(got(Front, 0, 10)), [send(Front, 0, 0, 10)]);
-    for buffer in 1..15 {
-        assert_eq!(rig.on(got(Front, buffer, 10)), []);
+fn gather(to: u16, at: u32, from: u16, len: u32, rest: u32) -> Output {
+    Output::Gather {
+        to,
+        at,
+        from,
+        len,
+        rest,
     }
-    rig.plays(&[
-        (got(Front, 15, 10), &[cancel_receive(Front)]),
-        // One that was under way.
-        (got(Front, 16, 10), &[]),
-        (cancelled(Front), &[]),
-    ]);
-    for buffer in 0..8 {
-        let next = send(Front, buffer + 1, 0, 10);
-        assert_eq!(rig.on(sent(Front, 10)), [recycle(buffer), next]);
-    }
-    rig.plays(&[(
-        sent(Front, 10),
-        &[recycle(8), send(Front, 9, 0, 10), receive(Front, 3 * CHUNK)],
-    )]);
 }
 
 #[test]
-fn a_receive_that_ends_before_its_cancellation_arrives_is_over() {
+fn pieces_that_would_need_a_fifth_buffer_are_gathered() {
     let mut rig = Rig::relaying(OFF);
-    for buffer in 0..15 {
-        rig.on(got(Front, buffer, 10));
-    }
     rig.plays(&[
-        (got(Front, 15, 10), &[cancel_receive(Front)]),
-        (got_last(Front, 16, 10), &[]),
+        (got(Front, 0, 10), &[send(Front, 0, 0, 10)]),
+        (got(Front, 1, 20), &[]),
+        (got(Front, 2, CHUNK - 40), &[]),
+        (got(Front, 3, 30), &[]),
+        // Also behind what is being sent.
+        (
+            got(Front, 4, 40),
+            &[
+                gather(0, 10, 1, 20, 0),
+                recycle(1),
+                gather(0, 30, 2, CHUNK - 40, 0),
+                recycle(2),
+                gather(0, CHUNK - 10, 3, 10, 20),
+                gather(3, 20, 4, 40, 0),
+                recycle(4),
+            ],
+        ),
+        (sent(Front, 10), &[send(Front, 0, 10, CHUNK - 10)]),
+        (
+            sent(Front, CHUNK - 10),
+            &[recycle(0), send(Front, 3, 0, 60)],
+        ),
+        (sent(Front, 60), &[recycle(3)]),
     ]);
-    for _ in 0..8 {
-        rig.on(sent(Front, 10));
+    assert_eq!(rig.flow.sent_bytes(Back), rig.flow.received_bytes(Front));
+}
+
+#[test]
+fn single_bytes_never_hold_more_than_four_buffers() {
+    let mut rig = Rig::relaying(OFF);
+    rig.on(got(Front, 0, 1));
+    rig.on(send_failed(Front, Fault::WouldBlock));
+    let mut held = vec![0];
+    for _ in 1..50_000 {
+        let buffer = (0..).find(|it| !held.contains(it)).unwrap();
+        held.push(buffer);
+        for output in rig.on(got(Front, buffer, 1)) {
+            match output {
+                Output::Recycle { buffer } => held.retain(|it| *it != buffer),
+                Output::Gather { .. } => {}
+                _ => panic!("{output:?}"),
+            }
+        }
+        assert!(held.len() <= 4);
     }
-    let again = rig.on(sent(Front, 10));
-    assert_eq!(again[2..], [receive(Front, 3 * CHUNK)]);
-    // The cancellation may meet the new receive instead: then that one is repeated.
-    rig.plays(&[(cancelled(Front), &[receive(Front, 3 * CHUNK)])]);
-    // And a receive that is armed again can be stopped again.
-    for buffer in 0..7 {
-        assert_eq!(rig.on(got(Front, buffer, 10)), []);
-    }
-    assert_eq!(rig.on(got(Front, 7, 10)), [cancel_receive(Front)]);
+    // Three of them are full.
+    assert_eq!(held.len(), 4);
+    rig.plays(&[
+        (
+            Input::Writable { from: Front },
+            &[send(Front, held[0], 0, CHUNK)],
+        ),
+        (
+            sent(Front, CHUNK),
+            &[recycle(held[0]), send(Front, held[1], 0, CHUNK)],
+        ),
+        (
+            sent(Front, CHUNK),
+            &[recycle(held[1]), send(Front, held[2], 0, CHUNK)],
+        ),
+        (
+            sent(Front, CHUNK),
+            &[
+                recycle(held[2]),
+                send(Front, held[3], 0, 50_000 - 3 * CHUNK),
+            ],
+        ),
+    ]);
 }
 
 #[test]
@@ -117,7 +154,7 @@ fn a_receive_starved_of_buffers_waits_until_some_are_free() {
     Rig::relaying(OFF).plays(&[
         (got(Front, 0, 100), &[send(Front, 0, 0, 100)]),
         (Input::Starved { from: Front }, &[]),
-        (sent(Front, 100), &[recycle(0)]),
+        (sent(Front, 100), &[recycle(0), watch(Front)]),
         (
             Input::BuffersFree { from: Front },
             &[receive(Front, BUDGET)],

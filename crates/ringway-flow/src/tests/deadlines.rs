@@ -137,11 +137,14 @@ fn what_waits_to_be_sent_turns_the_end_into_a_reset() {
 fn a_starved_half_may_hold_bytes_back() {
     let mut rig = Rig::relaying(IDLE);
     rig.on(Input::Starved { from: Back });
-    assert_eq!(rig.expire(), [cancel_all(Front)]);
-    rig.plays(&[(
-        cancelled(Front),
-        &over(Reset, Reset, Party::Ringway, Why::Idle),
-    )]);
+    assert_eq!(rig.expire(), [cancel_all(Front), cancel_all(Back)]);
+    rig.plays(&[
+        (unwatched(Back), &[]),
+        (
+            cancelled(Front),
+            &over(Reset, Reset, Party::Ringway, Why::Idle),
+        ),
+    ]);
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn a_failed_send_gives_the_other_direction_its_own_time() {
     // Whatever else happens, the client must not take this for a complete answer.
     assert_eq!(rig.expire(), [cancel_all(Front), cancel_all(Back)]);
     let outputs = rig.join_receives();
-    assert_eq!(outputs, over(Reset, Reset, Party::Ringway, Why::HalfClose));
+    assert_eq!(outputs, over(Reset, Reset, Party::Backend, Why::Reset));
 }
 
 #[test]

@@ -242,6 +242,7 @@ fn a_reset_that_was_seen_is_never_ended_by_fin() {
     assert!(!rig.flow.is_quiet(rig.now));
     rig.plays(&[
         (Input::Close(Why::Drain), &[cancel_all(Back)]),
+        (unwatched(Back), &[]),
         (
             cancelled(Back),
             &over(Reset, Reset, Party::Ringway, Why::Drain),

@@ -179,6 +179,22 @@ pub(super) fn send_failed(from: Side, fault: Fault) -> Input {
     }
 }
 
+/// The watch says that the side is broken.
+pub(super) fn broken(from: Side) -> Input {
+    Input::Watched {
+        from,
+        fault: Fault::Reset,
+    }
+}
+
+/// The watch was cancelled.
+pub(super) fn unwatched(from: Side) -> Input {
+    Input::Watched {
+        from,
+        fault: Fault::Cancelled,
+    }
+}
+
 pub(super) fn unsent(side: Side, bytes: u32) -> Input {
     Input::Unsent { side, bytes }
 }
@@ -258,6 +274,10 @@ pub(super) fn poll_in(from: Side) -> Output {
 
 pub(super) fn poll_out(from: Side) -> Output {
     Output::PollWritable { from }
+}
+
+pub(super) fn watch(from: Side) -> Output {
+    Output::Watch { from }
 }
 
 pub(super) fn take_pipe(from: Side) -> Output {

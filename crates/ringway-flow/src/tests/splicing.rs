@@ -215,7 +215,7 @@ fn a_full_destination_is_polled_and_the_pipe_kept() {
             spliced_in(Back, 50_000),
             &[MarkFirstByte, splice_out(Back, 50_000)],
         ),
-        (spliced_out(Back, 20_000), &[poll_out(Back)]),
+        (spliced_out(Back, 20_000), &[poll_out(Back), watch(Back)]),
         (Input::Writable { from: Back }, &[splice_out(Back, 30_000)]),
         (
             splice_failed_out(Back, Fault::WouldBlock),
@@ -257,7 +257,7 @@ fn a_reset_in_mid_stream_is_passed_on_and_a_full_pipe_destroyed() {
     rig.on(pipe(Back));
     rig.on(spliced_in(Back, 50_000));
     rig.plays(&[
-        (spliced_out(Back, 20_000), &[poll_out(Back)]),
+        (spliced_out(Back, 20_000), &[poll_out(Back), watch(Back)]),
         // The client resets: what is in the pipe is nobody's.
         (readable(Front), &[take_pipe(Front)]),
         (pipe(Front), &[splice_in(Front)]),
@@ -269,7 +269,8 @@ fn a_reset_in_mid_stream_is_passed_on_and_a_full_pipe_destroyed() {
                 check_unsent(Back),
             ],
         ),
-        (unsent(Back, 0), &[cancel_all(Front)]),
+        (unsent(Back, 0), &[cancel_all(Front), cancel_all(Back)]),
+        (unwatched(Back), &[]),
         (
             Input::Writable { from: Back },
             &over(Fin, Reset, Party::Client, Why::Reset),
@@ -371,7 +372,8 @@ fn the_literal_form_splices_in_the_ring() {
         (pipe(Back), &[in_back]),
         (cancelled(Front), &[take_pipe(Front)]),
         (pipe(Front), &[in_front]),
-        (spliced_in(Front, 100), &[out(100)]),
+        // A splice that waits for room does not see what becomes of the source.
+        (spliced_in(Front, 100), &[out(100), watch(Front)]),
         (spliced_out(Front, 60), &[out(40)]),
         // Whose peer has ended passes for ready although it is full: that would go round and round.
         (
@@ -382,7 +384,11 @@ fn the_literal_form_splices_in_the_ring() {
         (spliced_out(Front, 40), &[in_front]),
         (spliced_in(Front, 7), &[out(7)]),
         // Closing waits for both; a pipe with bytes in it serves nobody else.
-        (Input::Close(Why::Drain), &[cancel_all(Back)]),
+        (
+            Input::Close(Why::Drain),
+            &[cancel_all(Front), cancel_all(Back)],
+        ),
+        (unwatched(Front), &[]),
         (
             splice_failed_in(Back, Fault::Cancelled),
             &[give_pipe(Back, Residue::Empty)],
@@ -417,6 +423,7 @@ fn an_end_that_is_received_is_doubted_too_while_the_ring_splices_to_the_same_soc
                     from: Back,
                     len: 100,
                 },
+                watch(Back),
             ],
         ),
         (fin(Front), &[]),
@@ -424,8 +431,9 @@ fn an_end_that_is_received_is_doubted_too_while_the_ring_splices_to_the_same_soc
             splice_failed_out(Back, Fault::Reset),
             &[give_pipe(Back, Residue::Bytes), check_unsent(Back)],
         ),
+        (unsent(Back, 0), &[cancel_all(Back)]),
         (
-            unsent(Back, 0),
+            unwatched(Back),
             &over(Fin, Reset, Party::Client, Why::Reset),
         ),
     ]);

@@ -23,7 +23,7 @@ fn errno(completion: &Completion) -> Option<Errno> {
 }
 
 /// Arms one operation of each kind that can be cancelled by token, on descriptors that stay silent.
-fn each(test: impl Fn(&mut Ring, Operation, &dyn AsFd)) {
+fn each(test: impl Fn(&mut Ring, Operation)) {
     let (listener, _) = listener(&ListenOptions::default());
     let (ours, _theirs) = pair();
     let (_full, _queued, to) = unanswered();
@@ -31,13 +31,13 @@ fn each(test: impl Fn(&mut Ring, Operation, &dyn AsFd)) {
     let mut ring = ring();
 
     ring.accept_multishot(listener.as_fd(), token(1));
-    test(&mut ring, Operation::Accept, &listener);
+    test(&mut ring, Operation::Accept);
     ring.receive(ours.as_fd(), token(1), 100);
-    test(&mut ring, Operation::Receive, &ours);
+    test(&mut ring, Operation::Receive);
     ring.poll(ours.as_fd(), token(1), Interest::Readable);
-    test(&mut ring, Operation::Poll, &ours);
+    test(&mut ring, Operation::Poll);
     ring.poll_multishot(ours.as_fd(), token(1), Interest::Hangup);
-    test(&mut ring, Operation::Poll, &ours);
+    test(&mut ring, Operation::Poll);
     ring.poll_then_splice(
         ours.as_fd(),
         Interest::Readable,
@@ -46,10 +46,10 @@ fn each(test: impl Fn(&mut Ring, Operation, &dyn AsFd)) {
         100,
         token(1),
     );
-    test(&mut ring, Operation::Splice, &ours);
+    test(&mut ring, Operation::Splice);
     let socket = connect_socket(&to).unwrap();
     ring.connect(socket.as_fd(), token(1), to.as_sock_addr());
-    test(&mut ring, Operation::Connect, &socket);
+    test(&mut ring, Operation::Connect);
     assert_eq!(ring.buffers_held(), 0);
 }
 
@@ -68,7 +68,7 @@ fn ended(ring: &mut Ring, operation: Operation) {
 
 #[test]
 fn each_operation_is_cancelled_by_its_token() {
-    each(|ring, operation, _| {
+    each(|ring, operation| {
         assert!(at_once(ring).is_empty(), "{operation:?}");
         ring.cancel(token(1), operation);
         ended(ring, operation);
@@ -77,17 +77,8 @@ fn each_operation_is_cancelled_by_its_token() {
 
 #[test]
 fn each_operation_is_cancelled_in_the_turn_that_stages_it() {
-    each(|ring, operation, _| {
+    each(|ring, operation| {
         ring.cancel(token(1), operation);
-        ended(ring, operation);
-    });
-}
-
-#[test]
-fn each_operation_is_cancelled_by_its_descriptor() {
-    each(|ring, operation, fd| {
-        assert!(at_once(ring).is_empty());
-        ring.cancel_all(fd.as_fd());
         ended(ring, operation);
     });
 }
@@ -111,30 +102,6 @@ fn another_token_is_not_cancelled() {
 }
 
 #[test]
-fn everything_on_a_descriptor_ends_and_nothing_else() {
-    let mut ring = ring();
-    let (ours, _theirs) = pair();
-    let (other, _others) = pair();
-    ring.poll_multishot(ours.as_fd(), token(1), Interest::Hangup);
-    ring.receive(ours.as_fd(), token(2), 100);
-    ring.poll(ours.as_fd(), token(3), Interest::Readable);
-    ring.receive(other.as_fd(), token(4), 100);
-    assert!(at_once(&mut ring).is_empty());
-    ring.cancel_all(ours.as_fd());
-    let mut slots = Vec::new();
-    while slots.len() < 3 {
-        for completion in turn(&mut ring) {
-            assert_eq!(errno(&completion), Some(CANCELLED));
-            slots.push(completion.token.slot);
-        }
-    }
-    slots.sort_unstable();
-    assert_eq!(slots, [1, 2, 3]);
-    assert!(at_once(&mut ring).is_empty());
-    assert_eq!(ring.in_flight(), 1);
-}
-
-#[test]
 fn cancelling_with_a_close_behind_it_ends_the_operation_and_the_connection() {
     let mut ring = ring();
     for _ in 0..200 {
@@ -147,7 +114,7 @@ fn cancelling_with_a_close_behind_it_ends_the_operation_and_the_connection() {
             // Ends only when our side is closed: by FIN, or by RST for the unread byte.
             let _ = theirs.read(&mut [0; 8]);
         });
-        ring.cancel_all(ours.as_fd());
+        ring.cancel(token(1), Operation::Receive);
         ring.close(ours);
         let mut ends = 0;
         while ring.in_flight() > 0 {

@@ -142,8 +142,8 @@ fn relay_once(ring: &mut Ring) {
     ring.send(back.as_fd(), token(4), buffer, 0, 5);
     one(ring);
     ring.recycle(buffer);
-    ring.cancel_all(back.as_fd());
-    ring.cancel_all(front_listener.as_fd());
+    ring.cancel(token(3), ringway_uring::Operation::Poll);
+    ring.cancel(token(0), ringway_uring::Operation::Accept);
     while ring.in_flight() > 0 {
         turn(ring);
     }

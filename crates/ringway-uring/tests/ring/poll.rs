@@ -88,6 +88,40 @@ fn a_multishot_poll_reports_each_arrival() {
     assert!(matches!(end.kind, CompletionKind::Polled(Err(errno)) if errno.is_cancelled()));
 }
 
+/// Bytes unread, a FIN or both: a poll that waits for neither still reports the reset behind them.
+#[test]
+fn a_multishot_poll_reports_a_reset_behind_unread_bytes_and_behind_a_fin() {
+    for fin in [false, true] {
+        for armed_before in [false, true] {
+            let mut ring = ring();
+            let (ours, mut theirs) = pair();
+            write_all(&mut theirs, b"unread");
+            if armed_before {
+                ring.poll_multishot(ours.as_fd(), token(1), Interest::Hangup);
+                assert!(at_once(&mut ring).is_empty());
+            }
+            if fin {
+                shutdown_write(theirs.as_fd()).unwrap();
+                if armed_before {
+                    let completion = one(&mut ring);
+                    assert!(!polled(&completion).is_error() && completion.more);
+                    assert!(at_once(&mut ring).is_empty(), "once, not for ever");
+                }
+            }
+            ringway_uring::arm_reset(theirs.as_fd()).unwrap();
+            drop(theirs);
+            if !armed_before {
+                ring.poll_multishot(ours.as_fd(), token(1), Interest::Hangup);
+            }
+            let completion = one(&mut ring);
+            assert!(polled(&completion).is_error() && completion.more);
+            ring.cancel(token(1), Operation::Poll);
+            assert!(!one(&mut ring).more);
+            assert_eq!(ring.in_flight(), 0);
+        }
+    }
+}
+
 #[test]
 fn a_waker_ends_a_wait_from_another_thread() {
     let mut ring = ring();
