@@ -20,6 +20,7 @@ mod setup;
 mod access;
 mod access_log;
 mod balance;
+mod blocked;
 mod broken;
 mod bulk;
 mod catalogue;
