@@ -86,8 +86,13 @@ pub(crate) struct Inbox {
     mailbox: Arc<Mailbox>,
     /// monoio waits for readiness only on types of its own; this one wraps any descriptor.
     bell: Rc<UnixStream>,
-    ringing: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
+    ringing: Option<Ringing>,
+    /// [`listen`], but for tests.
+    listen: fn(Rc<UnixStream>) -> Ringing,
 }
+
+/// Ready when the bell rings.
+type Ringing = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 impl Inbox {
     /// To be called, and the inbox dropped, inside the runtime.
@@ -97,28 +102,83 @@ impl Inbox {
             mailbox,
             bell: Rc::new(UnixStream::from_std(bell)?),
             ringing: None,
+            listen,
         })
     }
 
     /// Fetches the post if the bell rang, and listens for the next ring.
     pub(crate) fn poll_post(&mut self, cx: &mut Context<'_>) -> Poll<Post> {
+        let listen = self.listen;
         let ringing = self
             .ringing
             .get_or_insert_with(|| listen(Rc::clone(&self.bell)));
         if ringing.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
+        // Spent: it must not be polled again.
+        self.ringing = None;
         // A failed wait (ENOMEM) is taken for a ring: the look into the box does no harm, and listening
         // starts again.
         let post = self.mailbox.fetch();
         let mut ringing = listen(Rc::clone(&self.bell));
         if ringing.as_mut().poll(cx).is_pending() {
             self.ringing = Some(ringing);
+        } else {
+            // It rang meanwhile. Nobody listens now, so the keeper is to look again by itself.
+            cx.waker().wake_by_ref();
         }
         Poll::Ready(post)
     }
 }
 
-fn listen(bell: Rc<UnixStream>) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
+fn listen(bell: Rc<UnixStream>) -> Ringing {
     Box::pin(async move { bell.readable(false).await })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::{poll_fn, ready};
+    use std::task::Waker;
+
+    use super::*;
+    use crate::thread::build_runtime;
+
+    thread_local! {
+        /// How often listening is over before it began.
+        static AT_ONCE: Cell<u32> = const { Cell::new(0) };
+    }
+
+    fn listen_or_be_ready(bell: Rc<UnixStream>) -> Ringing {
+        match AT_ONCE.get() {
+            0 => listen(bell),
+            left => {
+                AT_ONCE.set(left - 1);
+                Box::pin(ready(Ok(())))
+            }
+        }
+    }
+
+    #[test]
+    fn a_bell_that_rings_while_the_post_is_fetched_is_heard() {
+        build_runtime().unwrap().block_on(async {
+            let mailbox = Arc::new(Mailbox::new().unwrap());
+            let mut inbox = Inbox::new(Arc::clone(&mailbox)).unwrap();
+            inbox.listen = listen_or_be_ready;
+            AT_ONCE.set(4);
+            let mut nobody = Context::from_waker(Waker::noop());
+            assert!(inbox.poll_post(&mut nobody).is_ready());
+            assert!(inbox.poll_post(&mut nobody).is_ready());
+            // One look per wake-up, as the keeper does.
+            AT_ONCE.set(2);
+            let post = poll_fn(|cx| match inbox.poll_post(cx) {
+                Poll::Ready(post) if post.stop == Stop::No => {
+                    mailbox.stop();
+                    Poll::Pending
+                }
+                looked => looked,
+            });
+            assert_eq!(post.await.stop, Stop::Requested);
+        });
+    }
 }
