@@ -106,7 +106,7 @@ families! {
     WORKER_CONNECTIONS: "ringway_worker_connections", Kind::Gauge, One, Always, [],
         "Connections the worker holds now.";
     WORKER_LOOP: "ringway_worker_loop_seconds", Kind::Histogram(Ladder::LOOP), Seconds, Always, [],
-        "Duration of turns of the loop, waiting not included.";
+        "Time from the end of a wait until everything it brought is handled; one turn in 16 is timed.";
     WORKER_STALE: "ringway_worker_stale_completions_total", Kind::Counter, One, Always, [],
         "Completions that belonged to an earlier use of their slot and were dropped.";
     WORKER_PIPES: "ringway_worker_pipes", Kind::Gauge, One, Always, ["state"],
@@ -198,11 +198,11 @@ families! {
     TCP_RTT:
         "ringway_tcp_rtt_seconds", Kind::Histogram(Ladder::ROUND_TRIP), Seconds, OnRequest,
         ["side", "pool"],
-        "Smoothed TCP round-trip time when a connection closed.";
+        "Smoothed TCP round-trip time when a connection closed; one in 16, or all with an access log.";
     TCP_RETRANSMITTED:
         "ringway_tcp_retransmitted_segments_total", Kind::Counter, One, OnRequest,
         ["side", "pool"],
-        "TCP segments sent again, added when a connection closed.";
+        "TCP segments sent again, by one closed connection in 16, or all with an access log.";
 
     CONFIG_RELOADS: "ringway_config_reloads_total", Kind::Counter, One, Never, ["result"],
         "Reloads of the configuration.";

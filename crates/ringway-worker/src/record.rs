@@ -171,3 +171,19 @@ pub fn labels_of(ended: Ended) -> (ringway_metrics::Side, CloseReason) {
     };
     (side, reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use ringway_metrics::declare::{TCP_RETRANSMITTED, TCP_RTT};
+
+    use super::*;
+
+    /// Whoever takes the counter for all connections is off by this factor.
+    #[test]
+    fn the_metrics_say_which_connections_are_asked() {
+        for family in [&TCP_RTT, &TCP_RETRANSMITTED] {
+            let one = format!("in {TCP_INFO_EVERY}, or ");
+            assert!(family.help.contains(&one), "{}", family.help);
+        }
+    }
+}

@@ -415,3 +415,16 @@ impl Worker {
             .is_some_and(|drain| drain.is_over(self.now, self.slots.is_empty()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever takes the histogram for all turns is off by this factor.
+    #[test]
+    fn the_metric_says_which_turns_are_timed() {
+        let help = ringway_metrics::declare::WORKER_LOOP.help;
+        let words = format!("one turn in {TIMED_TURN_EVERY} is timed");
+        assert!(help.contains(&words), "{help}");
+    }
+}
