@@ -3,8 +3,8 @@
 //! The names of sides, reasons and refusals are those of the metrics, so that a count and the lines
 //! behind it can be matched. Everything but numbers is escaped by serde_json.
 
-use ringway_flow::PerSide;
-use ringway_metrics::Topology;
+use ringway_flow::{Ended, PerSide, Why};
+use ringway_metrics::{RefusedReason, Topology};
 use ringway_uring::TcpInfo;
 use ringway_worker::{AccessRecord, AttemptOutcome, Conclusion, labels_of};
 use serde::Serialize;
@@ -85,6 +85,12 @@ fn line<'a>(record: &AccessRecord, topology: &'a Topology, unix_millis: i64) -> 
             let (side, reason) = labels_of(ended);
             (Some(side.as_label()), Some(reason.as_label()), None)
         }
+        // Not turned away by a rule: this host had nothing left for it.
+        Conclusion::Refused(refused @ RefusedReason::Resources) => {
+            let (side, reason) = labels_of(Ended::by_ringway(Why::Resources));
+            let (side, reason) = (side.as_label(), reason.as_label());
+            (Some(side), Some(reason), Some(refused.as_label()))
+        }
         Conclusion::Refused(refused) => (None, None, Some(refused.as_label())),
     };
     Line {
@@ -141,8 +147,8 @@ mod tests {
     use std::time::Duration;
 
     use ringway_balance::BackendIndex;
-    use ringway_flow::{Ended, Moment, Party, Why};
-    use ringway_metrics::{ConnectError, ListenerNames, PoolNames, RefusedReason, RouteNames};
+    use ringway_flow::{Moment, Party};
+    use ringway_metrics::{ConnectError, ListenerNames, PoolNames, RouteNames};
 
     use super::*;
 
@@ -227,6 +233,22 @@ mod tests {
         assert_eq!(line["refused"], "connections");
         for absent in ["pool", "client", "backend", "side", "reason"] {
             assert!(line[absent].is_null(), "{absent}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_shortage_of_this_host_is_its_own_error() {
+        let refused = AccessRecord {
+            conclusion: Conclusion::Refused(RefusedReason::Resources),
+            ..record()
+        };
+        let line: serde_json::Value = serde_json::from_str(&text(&refused)).unwrap();
+        for (key, value) in [
+            ("refused", "resources"),
+            ("side", "ringway"),
+            ("reason", "error"),
+        ] {
+            assert_eq!(line[key], value, "{line}");
         }
     }
 }

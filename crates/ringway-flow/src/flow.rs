@@ -95,6 +95,8 @@ pub struct Flow {
     connect_in_flight: bool,
     back_exists: bool,
     attempts: u8,
+    /// Whether a connect failed for a reason that is not this host's own.
+    backend_failed: bool,
     first_end: Option<Ended>,
 }
 
@@ -114,6 +116,7 @@ impl Flow {
             connect_in_flight: false,
             back_exists: false,
             attempts: 0,
+            backend_failed: false,
             first_end: None,
         }
     }
@@ -152,7 +155,9 @@ impl Flow {
                 self.halves[from].receive_ended();
                 match fault {
                     Fault::Cancelled | Fault::WouldBlock => {}
-                    Fault::Reset | Fault::Other => self.source_ended(from, End::Reset, turn),
+                    Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other => {
+                        self.source_ended(from, End::Reset, turn);
+                    }
                 }
                 self.pump(from, turn);
             }
@@ -183,7 +188,9 @@ impl Flow {
                 self.halves[from].watch_ended();
                 match fault {
                     Fault::Cancelled | Fault::WouldBlock => {}
-                    Fault::Reset | Fault::Other => self.side_broke(from, turn),
+                    Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other => {
+                        self.side_broke(from, turn);
+                    }
                 }
                 self.pump(from, turn);
             }
@@ -293,19 +300,43 @@ impl Flow {
                 self.pump(Side::Front, turn);
                 self.pump(Side::Back, turn);
             }
-            Err(_) => {
+            Err(fault) => {
                 self.back_exists = false;
                 turn.emit(Output::DiscardBack);
-                if self.attempts < turn.params.attempts {
-                    self.connect(turn);
-                } else {
-                    let ended = Ended {
-                        by: Party::Backend,
-                        why: Why::ConnectFailed,
-                    };
-                    self.close(turn.params.refuse, CloseHow::Fin, ended, turn);
-                }
+                self.on_connect_failed(fault, turn);
             }
+        }
+    }
+
+    fn on_connect_failed(&mut self, fault: Fault, turn: &mut Turn<'_>) {
+        match fault {
+            Fault::Shortage => {
+                let ended = Ended::by_ringway(Why::Resources);
+                self.close(turn.params.refuse, CloseHow::Fin, ended, turn);
+                return;
+            }
+            Fault::NoPorts => {}
+            Fault::Reset | Fault::Cancelled | Fault::WouldBlock | Fault::Other => {
+                self.backend_failed = true;
+            }
+        }
+        if self.attempts < turn.params.attempts {
+            self.connect(turn);
+        } else {
+            let ended = self.unconnected();
+            self.close(turn.params.refuse, CloseHow::Fin, ended, turn);
+        }
+    }
+
+    /// Why every attempt failed.
+    fn unconnected(&self) -> Ended {
+        if self.backend_failed {
+            Ended {
+                by: Party::Backend,
+                why: Why::ConnectFailed,
+            }
+        } else {
+            Ended::by_ringway(Why::Resources)
         }
     }
 
@@ -315,10 +346,7 @@ impl Flow {
         // The attempt that found nobody to try is none.
         self.attempts -= 1;
         let ended = if self.attempts > 0 {
-            Ended {
-                by: Party::Backend,
-                why: Why::ConnectFailed,
-            }
+            self.unconnected()
         } else {
             Ended::by_ringway(Why::NoBackend)
         };

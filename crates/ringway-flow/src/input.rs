@@ -12,6 +12,10 @@ pub enum Fault {
     Cancelled,
     /// The operation would block (only from a direct `splice(2)`).
     WouldBlock,
+    /// Only from a connect: no local port is left towards this backend. Another one may do.
+    NoPorts,
+    /// Only from a connect: this host has no descriptor or memory for it. No backend would do.
+    Shortage,
     /// Anything else: the connection cannot be used any more.
     Other,
 }

@@ -41,6 +41,8 @@ pub enum Why {
     ConnectFailed,
     /// No backend could be chosen; the connection was refused.
     NoBackend,
+    /// This host had no descriptor, port or memory for a connection to a backend; refused.
+    Resources,
     /// The drain of the process reached its deadline.
     Drain,
     /// The backend went down and its pool says to close.

@@ -161,8 +161,10 @@ labels! {
         Unreachable => "unreachable",
         /// ECONNRESET or ECONNABORTED during the handshake.
         Reset => "reset",
-        /// No local port is left towards this backend (EADDRNOTAVAIL).
+        /// No local port is left towards this backend (EADDRNOTAVAIL): not the backend's fault.
         NoPorts => "no_ports",
+        /// A Unix socket's queue of connections is full (EAGAIN).
+        QueueFull => "queue_full",
         /// Any other error.
         Other => "other",
     }
@@ -178,6 +180,7 @@ impl ConnectError {
             100 | 101 | 112 | 113 => Self::Unreachable,
             103 | 104 => Self::Reset,
             99 => Self::NoPorts,
+            11 => Self::QueueFull,
             _ => Self::Other,
         }
     }
@@ -384,6 +387,7 @@ mod tests {
                 | ErrorKind::NetworkDown => ConnectError::Unreachable,
                 ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => ConnectError::Reset,
                 ErrorKind::AddrNotAvailable => ConnectError::NoPorts,
+                ErrorKind::WouldBlock => ConnectError::QueueFull,
                 _ if errno == 112 => ConnectError::Unreachable, // EHOSTDOWN has no kind.
                 _ => ConnectError::Other,
             };

@@ -231,6 +231,7 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
         Why::Lifetime => at >= after(session.born, deadlines.lifetime),
         Why::ConnectFailed => !session.connected && session.attempts > 0,
         Why::NoBackend => !session.connected && session.attempts == 0,
+        Why::Resources => !session.connected && session.attempts > 0,
         Why::Drain | Why::BackendDown => true,
         Why::Error => false,
     };

@@ -208,7 +208,9 @@ impl World {
         let link = self.kernel.links.len() - 1;
         if self.dice.chance(self.options.faults.refused / 4) {
             // No address, no port, no descriptor: the call itself fails.
-            return Ok(Some(Input::Connected(Err(Fault::Other))));
+            let faults = [Fault::Other, Fault::NoPorts, Fault::Shortage];
+            let fault = self.dice.pick(&faults);
+            return Ok(Some(Input::Connected(Err(fault))));
         }
         let kind = self.connect_fate();
         self.kernel.submit(token, Side::Back, link, kind);

@@ -148,7 +148,9 @@ impl Session {
             Input::EndOfStream { from } => self.note_end(from, SourceEnd::Fin, now),
             Input::ReceiveFailed { from, fault } => match fault {
                 Fault::Cancelled | Fault::WouldBlock => self.halves[from].source_busy = false,
-                Fault::Reset | Fault::Other => self.note_end(from, SourceEnd::Reset, now),
+                Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other => {
+                    self.note_end(from, SourceEnd::Reset, now);
+                }
             },
             Input::Starved { from } => {
                 self.halves[from].source_busy = false;
@@ -168,7 +170,9 @@ impl Session {
                 match fault {
                     Fault::Cancelled | Fault::WouldBlock => {}
                     // Nothing can be sent to it any more; what it sent before may be unread.
-                    Fault::Reset | Fault::Other => self.note_broken(from, now),
+                    Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other => {
+                        self.note_broken(from, now);
+                    }
                 }
             }
             Input::SplicedIn { from, result } => match result {
@@ -178,7 +182,9 @@ impl Session {
                     self.halves[from].delivered += u64::from(moved);
                     self.note_moved_in(from, now);
                 }
-                Err(Fault::Reset | Fault::Other) => self.note_end(from, SourceEnd::Reset, now),
+                Err(Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other) => {
+                    self.note_end(from, SourceEnd::Reset, now)
+                }
                 Err(Fault::Cancelled | Fault::WouldBlock) => self.halves[from].source_busy = false,
             },
             Input::SplicedOut { from, result } => self.note_taken(from, result, now),
@@ -220,7 +226,9 @@ impl Session {
                 self.touch(now);
             }
             Err(Fault::WouldBlock | Fault::Cancelled) => {}
-            Err(Fault::Reset | Fault::Other) => self.note_broken(from.other(), now),
+            Err(Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other) => {
+                self.note_broken(from.other(), now)
+            }
         }
     }
 

@@ -28,6 +28,7 @@ impl Tally {
             Why::Lifetime => "ended: lifetime",
             Why::ConnectFailed => "ended: connect failed",
             Why::NoBackend => "ended: no backend",
+            Why::Resources => "ended: resources",
             Why::Drain => "ended: drain",
             Why::BackendDown => "ended: backend down",
             Why::Error => "ended: error",

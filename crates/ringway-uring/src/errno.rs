@@ -23,6 +23,11 @@ macro_rules! names {
 }
 
 impl Errno {
+    /// No descriptor left in this process.
+    pub const MFILE: Errno = Errno(libc::EMFILE);
+    /// The answer to a cancelled operation.
+    pub const CANCELED: Errno = Errno(libc::ECANCELED);
+
     names! {
         EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES
         EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY
@@ -70,6 +75,16 @@ impl Errno {
     /// EMFILE or ENFILE: no descriptor left in the process or on the host.
     pub const fn is_descriptor_limit(self) -> bool {
         matches!(self.0, libc::EMFILE | libc::ENFILE)
+    }
+
+    /// EMFILE, ENFILE, ENOBUFS or ENOMEM: this host has no descriptor or memory for a socket.
+    pub const fn is_shortage(self) -> bool {
+        self.is_descriptor_limit() || matches!(self.0, libc::ENOBUFS | libc::ENOMEM)
+    }
+
+    /// EADDRNOTAVAIL: no local port is left towards the address.
+    pub const fn is_no_ports(self) -> bool {
+        self.0 == libc::EADDRNOTAVAIL
     }
 
     /// The peer closed by reset, or wrote into a connection that was gone: ECONNRESET or EPIPE.

@@ -47,8 +47,8 @@ pub use probe::{Finding, Outcome, probe};
 pub use ring::{EnterError, Ring, RingStats, Wait};
 pub use setup::{ReceiveStyle, ReceivesBy, RingParams, SetupError, SetupReport};
 pub use socket::{
-    ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, connect_socket, listen_tcp,
-    listen_unix, local_address, peer_address, pending_error, shutdown_write, tcp_info,
+    ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, connect_now, connect_socket,
+    listen_tcp, listen_unix, local_address, peer_address, pending_error, shutdown_write, tcp_info,
     unsent_bytes,
 };
 pub use token::{Operation, Token};

@@ -129,6 +129,11 @@ impl ConnectAddress {
         Ok(ConnectAddress(SockAddr::unix(path)?))
     }
 
+    /// Whether it is a Unix socket's.
+    pub fn is_unix(&self) -> bool {
+        self.0.domain() == Domain::UNIX
+    }
+
     /// As the system calls take it.
     pub fn as_sock_addr(&self) -> &SockAddr {
         &self.0
@@ -154,6 +159,17 @@ pub fn connect_socket(address: &ConnectAddress) -> Result<OwnedFd, Errno> {
             .map_err(|error| Errno::from_io(&error))?;
     }
     Ok(socket.into())
+}
+
+/// connect(2) by a non-blocking socket, for addresses where the answer is known at once: Unix
+/// sockets.
+///
+/// # Errors
+/// EAGAIN if the queue of the other side is full. Others as connect(2).
+pub fn connect_now(fd: BorrowedFd<'_>, address: &ConnectAddress) -> Result<(), Errno> {
+    SockRef::from(&fd)
+        .connect(&address.0)
+        .map_err(|error| Errno::from_io(&error))
 }
 
 /// Sends FIN behind what was sent: the peer sees the end of the stream, our reading half stays

@@ -284,6 +284,8 @@ impl Worker {
             route,
             backend: None,
             tried: ringway_balance::Tried::new(),
+            waits_for: None,
+            queue_full: None,
             connected: None,
             permit,
             key: client.map_or(0, crate::effects::source_key),

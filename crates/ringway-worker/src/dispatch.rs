@@ -97,9 +97,12 @@ impl Worker {
                 );
                 Some(Input::Sent { from, result })
             }
-            (Tag::Connect, CompletionKind::Connected(result)) => {
-                self.note_attempt(slot, result);
-                Some(Input::Connected(result.map_err(fault)))
+            (Tag::Connect, CompletionKind::Connected(Ok(()))) => {
+                self.note_attempt(slot, Ok(()));
+                Some(Input::Connected(Ok(())))
+            }
+            (Tag::Connect, CompletionKind::Connected(Err(errno))) => {
+                Some(self.attempt_failed(slot, errno))
             }
             (Tag::PollIn(from), CompletionKind::Polled(_)) => Some(Input::Readable { from }),
             (Tag::PollOut(from), CompletionKind::Polled(result)) => {
@@ -204,11 +207,12 @@ impl Worker {
     }
 
     /// Notes how an attempt to connect ended, where it is counted and where it is logged.
-    fn note_attempt(&mut self, slot: u32, result: Result<(), Errno>) {
+    pub(crate) fn note_attempt(&mut self, slot: u32, result: Result<(), Errno>) {
         let outcome = match result {
             Ok(()) => AttemptOutcome::Connected,
             // Only a deadline cancels a connect whose flow goes on.
             Err(errno) if errno.is_cancelled() => AttemptOutcome::Failed(ConnectError::Timeout),
+            Err(errno) if errno.is_shortage() => return self.forget_attempt(slot),
             Err(errno) => AttemptOutcome::Failed(ConnectError::from_errno(errno.0)),
         };
         self.note_outcome(slot, outcome);

@@ -2,18 +2,19 @@
 //! about connections. What is known at once is returned and fed back.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use ringway_balance::{BackendIndex, NoBackend, Pick, PickMode, stable_hash};
 use ringway_flow::{Fault, Input, Operation as InFlight, Output, Residue, Side};
-use ringway_metrics::{ConnectError, Engine, RefusedReason, Stage};
+use ringway_metrics::{Engine, RefusedReason, Stage};
 use ringway_uring::{
-    BufferId, Errno, Interest, Operation, connect_socket, peer_address, shutdown_write, splice_in,
-    splice_out, unsent_bytes,
+    BufferId, Errno, Interest, Operation, peer_address, shutdown_write, splice_in, splice_out,
+    unsent_bytes,
 };
 use rustix::net::{RecvFlags, recv};
 
 use crate::access::AttemptOutcome;
+use crate::attempt::Lack;
 use crate::dispatch::{fault, peer};
 use crate::tag::Tag;
 use crate::worker::Worker;
@@ -83,7 +84,14 @@ impl Worker {
             Output::TakePipe { from } => return Some(self.take_pipe(slot, from)),
             Output::GivePipe { from, residue } => self.give_pipe(slot, from, residue),
             Output::Connect => return self.connect(slot),
-            Output::CancelConnect => ring.cancel(token(Tag::Connect), Operation::Connect),
+            Output::CancelConnect => {
+                let connect = token(Tag::Connect);
+                let answer = self.stop_waiting(slot);
+                if answer.is_none() {
+                    self.ring.cancel(connect, Operation::Connect);
+                }
+                return answer;
+            }
             Output::DiscardBack => self.discard_back(slot),
             Output::MarkConnected => self.mark_connected(slot),
             Output::MarkFirstByte => self.mark_first_byte(slot),
@@ -95,7 +103,7 @@ impl Worker {
                 let bytes = unacknowledged_bytes(held.socket(side));
                 return Some(Input::Unsent { side, bytes });
             }
-            Output::CancelAll { side } => self.cancel_side(slot, side),
+            Output::CancelAll { side } => return self.cancel_side(slot, side),
             Output::CloseSocket { side, how } => {
                 self.sample_tcp_info(slot, side);
                 if let Some(socket) = self.slots.get_mut(slot).sockets[side].take() {
@@ -107,11 +115,17 @@ impl Worker {
         None
     }
 
-    /// One by one and by token: a cancel by descriptor walks every operation of the ring.
-    fn cancel_side(&mut self, slot: u32, side: Side) {
+    /// One by one and by token: a cancel by descriptor walks every operation of the ring. An attempt
+    /// to connect that is none of the ring's answers at once.
+    fn cancel_side(&mut self, slot: u32, side: Side) -> Option<Input> {
+        let answer = match side {
+            Side::Front => None,
+            Side::Back => self.stop_waiting(slot),
+        };
         let generation = self.slots.generation(slot);
         for operation in self.slots.get(slot).flow.operations(side) {
             let (tag, operation) = match operation {
+                InFlight::Connect if answer.is_some() => continue,
                 InFlight::Connect => (Tag::Connect, Operation::Connect),
                 InFlight::Receive { from } => (Tag::Receive(from), Operation::Receive),
                 InFlight::PollReadable { from } => (Tag::PollIn(from), Operation::Poll),
@@ -122,6 +136,7 @@ impl Worker {
             };
             self.ring.cancel(tag.of(slot, generation), operation);
         }
+        answer
     }
 
     // ── connecting ──────────────────────────────────────────────────────────────────────────────
@@ -136,7 +151,12 @@ impl Worker {
         }
         let backend = match self.choose(slot, route.pool) {
             Ok(backend) => backend,
-            Err(_) => {
+            Err(why) => {
+                if let Some(backend) = self.last_resort(slot, why) {
+                    self.start_attempt(slot, route.pool, backend);
+                    self.wait_for(slot, Lack::Place);
+                    return None;
+                }
                 if self.slots.get(slot).flow.attempts() == 1 {
                     let block = &self.blocks.listeners[usize::from(route.listener)];
                     block.refused[RefusedReason::NoBackend].increment();
@@ -150,21 +170,7 @@ impl Worker {
             stages[Stage::Pick].record(took.as_micros() as u64);
         }
         self.start_attempt(slot, route.pool, backend);
-        let address = &self.pools[usize::from(route.pool)].backends[backend.as_usize()].address;
-        match connect_socket(address) {
-            Ok(socket) => {
-                let token = Tag::Connect.of(slot, self.slots.generation(slot));
-                self.ring
-                    .connect(socket.as_fd(), token, address.as_sock_addr());
-                self.slots.get_mut(slot).sockets.back = Some(socket);
-                None
-            }
-            Err(errno) => {
-                let error = ConnectError::from_errno(errno.0);
-                self.note_outcome(slot, AttemptOutcome::Failed(error));
-                Some(Input::Connected(Err(Fault::Other)))
-            }
-        }
+        self.attempt(slot)
     }
 
     /// Chooses a backend and takes its permit, if it has a limit.

@@ -6,12 +6,13 @@
 //! [`Admission`]), touched when a connection opens and closes only.
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
-//! to operation), `accept.rs`, `drain.rs`.
+//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`.
 #![forbid(unsafe_code)]
 
 mod accept;
 mod access;
 mod admission;
+mod attempt;
 mod clock;
 mod dispatch;
 mod drain;

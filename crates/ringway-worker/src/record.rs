@@ -75,6 +75,13 @@ impl Worker {
         }
     }
 
+    /// What this host had no descriptor or memory for was no attempt on the backend.
+    pub(crate) fn forget_attempt(&mut self, slot: u32) {
+        if let Some(record) = &mut self.slots.get_mut(slot).record {
+            record.attempts.pop();
+        }
+    }
+
     pub(crate) fn mark_connected(&mut self, slot: u32) {
         let held = self.slots.get_mut(slot);
         held.connected = Some(self.now);
@@ -130,10 +137,18 @@ impl Worker {
         self.blocks.listeners[usize::from(route.listener)]
             .connections
             .decrement();
-        if ended.why != Why::NoBackend {
-            let closed = &self.blocks.routes[usize::from(held.route)].closed;
-            let (side, reason) = labels_of(ended);
-            closed[side][reason].increment();
+        match ended.why {
+            // Counted where none could be chosen.
+            Why::NoBackend => {}
+            Why::Resources => {
+                let refused = &self.blocks.listeners[usize::from(route.listener)].refused;
+                refused[RefusedReason::Resources].increment();
+            }
+            _ => {
+                let closed = &self.blocks.routes[usize::from(held.route)].closed;
+                let (side, reason) = labels_of(ended);
+                closed[side][reason].increment();
+            }
         }
         let total = self.now.since(held.flow.born()).as_micros() as u64;
         self.histograms.stages[usize::from(held.route)][Stage::Total].record(total);
@@ -145,6 +160,7 @@ impl Worker {
             }
             record.conclusion = match ended.why {
                 Why::NoBackend => Conclusion::Refused(RefusedReason::NoBackend),
+                Why::Resources => Conclusion::Refused(RefusedReason::Resources),
                 _ => Conclusion::Closed(ended),
             };
             self.log_access(*record);
@@ -167,7 +183,7 @@ pub fn labels_of(ended: Ended) -> (ringway_metrics::Side, CloseReason) {
         Why::Lifetime => CloseReason::Lifetime,
         Why::ConnectFailed | Why::NoBackend => CloseReason::ConnectFailed,
         Why::Drain | Why::BackendDown => CloseReason::Drain,
-        Why::Error => CloseReason::Error,
+        Why::Resources | Why::Error => CloseReason::Error,
     };
     (side, reason)
 }

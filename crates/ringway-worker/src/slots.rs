@@ -11,6 +11,7 @@ use slab::Slab;
 
 use crate::access::AccessRecord;
 use crate::admission::Permit;
+use crate::attempt::Lack;
 
 /// Slots a worker may use: the width of a token's slot.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
@@ -25,6 +26,10 @@ pub(crate) struct Slot {
     /// The backend being connected or connected to; counted in its pool's load while it is set.
     pub(crate) backend: Option<BackendIndex>,
     pub(crate) tried: Tried,
+    /// What the attempt in flight waits for, instead of for the ring.
+    pub(crate) waits_for: Option<Lack>,
+    /// The last backend that had no place in its queue.
+    pub(crate) queue_full: Option<BackendIndex>,
     pub(crate) connected: Option<Moment>,
     /// What it took of its listener's limits.
     pub(crate) permit: Permit,

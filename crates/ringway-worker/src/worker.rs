@@ -16,6 +16,7 @@ use ringway_metrics::WorkerHistograms;
 use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
 
 use crate::accept::Acceptor;
+use crate::attempt::Waiting;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::limit::Limit;
@@ -94,6 +95,8 @@ pub(crate) struct Worker {
     pub(crate) starved: VecDeque<(u32, u16, Side)>,
     /// Flows that Ringway closes by its own decision, a bounded number per turn.
     pub(crate) condemned: VecDeque<(u32, u16, Why)>,
+    /// Attempts to connect that lack something time may bring.
+    pub(crate) waiting: Waiting,
     pub(crate) room: Room,
     /// Buffers that may be held before they count as scarce.
     buffers_spare: u32,
@@ -156,6 +159,7 @@ impl Worker {
             outputs: Vec::with_capacity(64),
             starved: VecDeque::new(),
             condemned: VecDeque::new(),
+            waiting: Waiting::default(),
             room: Room::Plenty,
             buffers_spare: u32::from(params.buffers_max) / 2,
             acceptor: Acceptor::new(spec.listeners),
@@ -192,6 +196,7 @@ impl Worker {
                 }
             }
             self.feed_starved();
+            self.attempt_again();
             self.resume_accepts();
             self.advance_drain();
             self.close_condemned();
@@ -229,6 +234,7 @@ impl Worker {
         let deadlines = [
             self.wheel.next(),
             self.acceptor.resume_at(),
+            self.waiting.next(),
             self.drain.as_ref().map(Drain::next),
         ];
         let next = deadlines.into_iter().flatten().min();

@@ -136,7 +136,7 @@ impl Half {
                 None
             }
             Ok(_) => Some(End::Fin),
-            Err(Fault::Reset | Fault::Other) => Some(End::Reset),
+            Err(Fault::Reset | Fault::NoPorts | Fault::Shortage | Fault::Other) => Some(End::Reset),
             Err(Fault::Cancelled) => None,
             Err(Fault::WouldBlock) if self.stage != Stage::Flowing => None,
             // Another look in the same readiness, and the socket is drained: it is polled again.

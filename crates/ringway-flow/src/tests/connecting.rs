@@ -95,6 +95,49 @@ fn a_connect_that_succeeds_while_the_flow_closes_is_closed() {
     ]);
 }
 
+const NO_PORTS: Input = Input::Connected(Err(Fault::NoPorts));
+
+#[test]
+fn without_a_descriptor_no_other_backend_is_tried_and_none_is_to_blame() {
+    for before in [&[][..], &[(REFUSED, &[DiscardBack, Connect][..])][..]] {
+        let mut rig = accepted(OFF);
+        rig.plays(before);
+        rig.plays(&[
+            (
+                Input::Connected(Err(Fault::Shortage)),
+                &[DiscardBack, cancel_all(Front)],
+            ),
+            (
+                cancelled(Front),
+                &[
+                    close(Front, Reset),
+                    finished(Party::Ringway, Why::Resources),
+                ],
+            ),
+        ]);
+    }
+}
+
+#[test]
+fn without_a_port_another_backend_is_tried_and_the_blame_is_with_those_who_failed() {
+    let end = |by, why| [close(Front, Reset), finished(by, why)];
+    let own = end(Party::Ringway, Why::Resources);
+    let theirs = end(Party::Backend, Why::ConnectFailed);
+    for (first, second, ended) in [
+        (NO_PORTS, NO_PORTS, &own),
+        (REFUSED, NO_PORTS, &theirs),
+        (NO_PORTS, REFUSED, &theirs),
+    ] {
+        let mut rig = accepted(OFF);
+        rig.plays(&[
+            (first, &[DiscardBack, Connect]),
+            (second, &[DiscardBack, Connect]),
+            (Input::NoBackend, &[cancel_all(Front)]),
+            (cancelled(Front), ended),
+        ]);
+    }
+}
+
 #[test]
 fn each_attempt_is_counted_and_the_last_failure_refuses_the_client() {
     let mut rig = accepted(OFF);

@@ -3,11 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use crate::backend::Server;
 use crate::instance::Ringway;
-use crate::peers::{connect, read_exactly};
+use crate::peers::{connect, patient, read_exactly};
 use crate::process::Launch;
 use crate::setup::{Relay, Setup};
 
@@ -112,5 +113,66 @@ fn without_descriptors_it_waits_and_goes_on_when_there_are_some() {
         let errors = ringway.metrics().sum("listener_accept_errors_total", &[]);
         // One per pause, not thousands.
         assert!(errors < 100, "{errors}");
+        for family in ["backend_connect_failures_total", "backend_retries_total"] {
+            assert_eq!(ringway.metrics().sum(family, &[]), 0, "{relay:?}: {family}");
+        }
+    }
+}
+
+/// Clients that all come at once: those that are greeted, and how many are turned away.
+fn rush(address: SocketAddr, lanes: usize, per_lane: usize) -> (Vec<TcpStream>, usize) {
+    let lane = || {
+        let clients: Vec<_> = (0..per_lane).map(|_| TcpStream::connect(address)).collect();
+        let greeted = |client: std::io::Result<TcpStream>| {
+            let client = patient(client.inspect_err(is_reset).ok()?);
+            match (&client).read(&mut [0; 1]) {
+                Ok(1) => Some(client),
+                Ok(_) => panic!("turned away by FIN"),
+                Err(error) => {
+                    is_reset(&error);
+                    None
+                }
+            }
+        };
+        clients.into_iter().filter_map(greeted).collect::<Vec<_>>()
+    };
+    let inside: Vec<TcpStream> = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        lanes
+            .into_iter()
+            .flat_map(|lane| lane.join().unwrap())
+            .collect()
+    });
+    let outside = lanes * per_lane - inside.len();
+    (inside, outside)
+}
+
+fn is_reset(error: &std::io::Error) {
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+}
+
+/// The kernel accepts ahead of admission, as many as there are descriptors: who is admitted must get
+/// one for the backend all the same, and the backend is not to blame for anything.
+#[test]
+fn a_rush_of_four_times_what_the_descriptors_carry_fills_them_exactly() {
+    const LANES: usize = 8;
+    for workers in [1, 2, 4] {
+        let servers = [Server::echo(b'a'), Server::echo(b'b')];
+        let setup = Setup::to(servers.each_ref().map(Server::address)).workers(workers);
+        let ringway = setup.launch_as(Launch::Descriptors(600)).start();
+        let most = ringway.status()["connections_max"].as_u64().unwrap() as usize;
+        for _ in 0..3 {
+            let per_lane = (4 * most).div_ceil(LANES);
+            let refused_before = ringway.refused("resources");
+            let (inside, outside) = rush(ringway.address(), LANES, per_lane);
+            assert_eq!(inside.len(), most, "workers {workers}");
+            let refused = ringway.refused("resources") - refused_before;
+            assert_eq!(refused, outside as i64, "workers {workers}");
+            for family in ["backend_connect_failures_total", "backend_retries_total"] {
+                assert_eq!(ringway.metrics().sum(family, &[]), 0, "{family}");
+            }
+            drop(inside);
+            ringway.until_connections(0);
+        }
     }
 }

@@ -1,14 +1,18 @@
 //! Kinds of addresses, on both sides.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread;
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use crate::backend::{Backend, Server};
+use crate::instance::Ringway;
 use crate::keyed;
-use crate::peers::{End, connect, drain, fin_unix, read_exactly};
+use crate::peers::{End, connect, drain, fin_unix, read_exactly, reset, until};
 use crate::setup::{MODES, SHAPES, Setup};
 
 const BYTES: u64 = 3_000_000;
@@ -158,4 +162,106 @@ fn a_backend_may_be_on_the_other_family() {
     let mut client = connect(ringway.address());
     client.write_all(b"six").unwrap();
     assert_eq!(&read_exactly::<3>(backend.accept()), b"six");
+}
+
+/// A Unix socket that listens and whose queue is full.
+struct Full {
+    listener: Socket,
+    queued: Vec<UnixStream>,
+}
+
+impl Full {
+    fn bind(path: &Path) -> Full {
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut queued = Vec::new();
+        loop {
+            let filler = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+            match filler.connect(&SockAddr::unix(path).unwrap()) {
+                Ok(()) => queued.push(filler.into()),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    return Full { listener, queued };
+                }
+            }
+        }
+    }
+
+    /// Takes what was there first, then the next one.
+    fn accept_next(&self) -> UnixStream {
+        for _ in &self.queued {
+            self.listener.accept().unwrap();
+        }
+        self.listener.accept().unwrap().0.into()
+    }
+}
+
+fn connect_failures(ringway: &Ringway, error: &str) -> i64 {
+    let metrics = ringway.metrics();
+    metrics.sum("backend_connect_failures_total", &[("error", error)])
+}
+
+#[test]
+fn a_unix_backend_without_place_is_asked_again_until_there_is_some() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("backend.sock");
+    for pool in [
+        "connect: {timeout: 20s}",
+        "connect: {timeout: 20s, attempts: 2}",
+    ] {
+        let _ = std::fs::remove_file(&path);
+        let full = Full::bind(&path);
+        let setup = Setup::to([format!("unix:{}", path.display())]).pool(pool);
+        let ringway = setup.start();
+        let mut client = connect(ringway.address());
+        client.write_all(b"hello").unwrap();
+        until("it was turned away once", || {
+            connect_failures(&ringway, "queue_full") == 1
+        });
+        let mut accepted = full.accept_next();
+        assert_eq!(&read_exactly::<5>(&accepted), b"hello");
+        accepted.write_all(b"welcome").unwrap();
+        drop(accepted);
+        assert_eq!(drain(&client), (b"welcome".to_vec(), End::Fin));
+    }
+}
+
+#[test]
+fn another_backend_is_tried_before_one_without_place() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("backend.sock");
+    let full = Full::bind(&path);
+    let other = Server::echo(b'b');
+    let places = [
+        format!("unix:{}", path.display()),
+        other.address().to_string(),
+    ];
+    let ringway = Setup::to(places).start();
+    for _ in 0..4 {
+        let client = connect(ringway.address());
+        assert_eq!(read_exactly::<1>(&client), [b'b']);
+    }
+    assert_eq!(connect_failures(&ringway, "queue_full"), 2);
+    drop(full);
+}
+
+#[test]
+fn a_unix_backend_that_never_has_place_times_out() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("backend.sock");
+    let full = Full::bind(&path);
+    let setup = Setup::to([format!("unix:{}", path.display())]);
+    let ringway = setup.pool("connect: {timeout: 300ms}").start();
+    assert_eq!(drain(connect(ringway.address())), (Vec::new(), End::Reset));
+    assert_eq!(connect_failures(&ringway, "timeout"), 1);
+    // A client that leaves takes its attempt with it.
+    reset(connect(ringway.address()));
+    ringway.until_connections(0);
+    // And so does the end.
+    let waiting = connect(ringway.address());
+    ringway.until_connections(1);
+    drop(waiting);
+    ringway.until_connections(0);
+    drop(full);
 }
