@@ -48,8 +48,8 @@ pub use ring::{EnterError, Ring, RingStats, Wait};
 pub use setup::{ReceiveStyle, ReceivesBy, RingParams, SetupError, SetupReport};
 pub use socket::{
     ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, connect_now, connect_socket,
-    listen_tcp, listen_unix, local_address, peer_address, pending_error, shutdown_write, tcp_info,
-    unsent_bytes,
+    listen_tcp, listen_unix, local_address, peer_address, pending_error, refuse_arrivals,
+    shutdown_write, tcp_info, unsent_bytes,
 };
 pub use token::{Operation, Token};
 pub use waker::Waker;

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::errno::Errno;
 
@@ -170,6 +170,40 @@ pub fn connect_now(fd: BorrowedFd<'_>, address: &ConnectAddress) -> Result<(), E
     SockRef::from(&fd)
         .connect(&address.0)
         .map_err(|error| Errno::from_io(&error))
+}
+
+/// Lets nobody new reach a listener, and those who have reached it be accepted: its queue would be
+/// reset by closing it. A TCP handshake that has begun is completed; a new one is left unanswered,
+/// so that the client asks again when the listener is gone, or elsewhere.
+///
+/// # Errors
+/// As setsockopt(2), shutdown(2); the listener is as it was then.
+pub fn refuse_arrivals(listener: BorrowedFd<'_>) -> Result<(), Errno> {
+    let socket = SockRef::from(&listener);
+    let refused = match local_address(listener)? {
+        None => socket.shutdown(std::net::Shutdown::Read),
+        Some(_) => socket.attach_filter(&without_syn()),
+    };
+    refused.map_err(|error| Errno::from_io(&error))
+}
+
+/// Drops segments whose flags are SYN without ACK. On a TCP socket a filter sees the TCP header
+/// first.
+fn without_syn() -> [SockFilter; 5] {
+    const FLAGS_BYTE: u32 = 13;
+    const SYN: u32 = 0x02;
+    const SYN_ACK: u32 = 0x12;
+    let load = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    let and = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    let if_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let pass_so_many = (libc::BPF_RET | libc::BPF_K) as u16;
+    [
+        SockFilter::new(load, 0, 0, FLAGS_BYTE),
+        SockFilter::new(and, 0, 0, SYN_ACK),
+        SockFilter::new(if_equal, 0, 1, SYN),
+        SockFilter::new(pass_so_many, 0, 0, 0),
+        SockFilter::new(pass_so_many, 0, 0, u32::MAX),
+    ]
 }
 
 /// Sends FIN behind what was sent: the peer sees the end of the stream, our reading half stays

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
 use ringway_metrics::{AcceptError, RefusedReason};
-use ringway_uring::{Errno, Operation, arm_reset, peer_address};
+use ringway_uring::{Errno, Operation, arm_reset, local_address, peer_address, refuse_arrivals};
 
 use crate::access::{AccessRecord, Conclusion};
 use crate::admission::{Admission, Permit};
@@ -19,6 +19,10 @@ use crate::worker::Worker;
 
 /// Pause before an accept is tried again after the kernel had no descriptor or memory for it.
 const RESUME_AFTER: Span = Span::from_micros(50_000);
+
+/// How long a listener still accepts after it let nobody new in: handshakes that have begun end in
+/// it, but for those of clients that are very far away.
+const LAST_CALL: Span = Span::from_micros(50_000);
 
 /// Connections taken from the queue of a listener that closes at most: a full backlog of a host
 /// with default limits. A storm must not keep a drain from ending.
@@ -55,6 +59,8 @@ pub(crate) struct Acceptor {
     sockets: Vec<Socket>,
     /// How many sockets are paused, so that a turn need not look at each.
     paused: usize,
+    /// When the listeners close.
+    closes_at: Option<Moment>,
 }
 
 impl Acceptor {
@@ -63,6 +69,7 @@ impl Acceptor {
             listeners: Vec::new(),
             sockets: Vec::new(),
             paused: 0,
+            closes_at: None,
         };
         for (listener, spec) in (0..).zip(specs) {
             let ListenerSpec {
@@ -85,6 +92,17 @@ impl Acceptor {
         }
         acceptor.paused = acceptor.sockets.len();
         acceptor
+    }
+
+    /// When the listeners close, after a last call.
+    pub(crate) fn closes_at(&self) -> Option<Moment> {
+        self.closes_at
+    }
+
+    /// Whether nothing can arrive any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut sockets = self.sockets.iter();
+        sockets.all(|socket| socket.state == State::Closed)
     }
 
     /// When the first paused accept is due.
@@ -166,9 +184,30 @@ impl Worker {
         }
     }
 
+    /// Lets nobody new in. Those on their way are accepted until the listeners close.
+    pub(crate) fn call_last(&mut self, until: Moment) {
+        for socket in &self.acceptor.sockets {
+            // Where it fails, or for Unix sockets, which know no handshake, closing does what it can.
+            if let Some(fd) = &socket.fd
+                && matches!(local_address(fd.as_fd()), Ok(Some(_)))
+            {
+                let _ = refuse_arrivals(fd.as_fd());
+            }
+        }
+        self.acceptor.closes_at = Some(self.now.after(LAST_CALL).min(until));
+    }
+
+    /// Closes the listeners when the last call is over.
+    pub(crate) fn end_last_call(&mut self) {
+        if self.acceptor.closes_at.is_some_and(|at| at <= self.now) {
+            self.acceptor.closes_at = None;
+            self.stop_accepting();
+        }
+    }
+
     /// Stops accepting: cancels first, because a pending accept keeps taking connections even from
     /// a listener that was closed.
-    pub(crate) fn stop_accepting(&mut self) {
+    fn stop_accepting(&mut self) {
         for number in 0..self.acceptor.sockets.len() as u32 {
             match self.acceptor.sockets[number as usize].state {
                 State::Armed => {
@@ -188,6 +227,8 @@ impl Worker {
         let socket = &mut self.acceptor.sockets[number as usize];
         let listener = socket.listener;
         let Some(fd) = socket.fd.take() else { return };
+        // Who came before the last look would be reset otherwise.
+        let _ = refuse_arrivals(fd.as_fd());
         for _ in 0..LAST_ACCEPTS_MAX {
             let Some(accepted) = accept_queued(fd.as_fd()) else {
                 break;

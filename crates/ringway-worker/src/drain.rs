@@ -59,11 +59,12 @@ impl Worker {
             .is_none_or(|current| drain.until < current.until && current.steps_left > 0)
         {
             self.drain = Some(drain);
+            self.call_last(drain.until);
         }
-        self.stop_accepting();
     }
 
     pub(crate) fn advance_drain(&mut self) {
+        self.end_last_call();
         let Some(mut drain) = self.drain else { return };
         if drain.steps_left > 0 && self.now >= drain.until {
             drain.steps_left = 0;
