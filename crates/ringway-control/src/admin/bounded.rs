@@ -5,27 +5,34 @@
 //! request until something is answered, from an answer until the next request, and while the client
 //! does not take what is written. So a client that sends a byte a minute, or reads none, is cut off
 //! like one that says nothing.
+//!
+//! Invariant: whoever connects is served although all places are taken: the one that has kept
+//! everybody waiting longest, those without a request first, makes room. So no number of clients that
+//! are slow or silent keeps `/livez` from answering.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-/// Connections served at a time; more wait in the kernel's queue.
+/// Connections served at a time.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
 /// From the first byte of a request until its answer begins, and for each wait of a write.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// Between two requests. Longer than a dashboard's pause, shorter than a scraper's: scrapers
 /// connect anew.
 const IDLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long one that was told to leave may take until the next one is told too.
+const LEAVE_WITHIN: Duration = Duration::from_millis(50);
 
 /// Serves until the runtime ends.
 pub(crate) async fn serve<L: Listener>(listener: L, app: Router)
@@ -34,7 +41,8 @@ where
 {
     let listener = Bounded {
         listener,
-        slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        seats: Seats::default(),
     };
     // It handles the errors of accept itself and never returns.
     let _ = axum::serve(listener, app).await;
@@ -42,7 +50,23 @@ where
 
 struct Bounded<L> {
     listener: L,
-    slots: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    seats: Seats,
+}
+
+/// A place for one more, freed if need be.
+async fn place(places: &Arc<Semaphore>, seats: &Seats) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Some(place);
+        }
+        seats.free_one();
+        let freed = Arc::clone(places).acquire_owned();
+        if let Ok(place) = timeout(LEAVE_WITHIN, freed).await {
+            // The semaphore is never closed.
+            return place.ok();
+        }
+    }
 }
 
 impl<L: Listener> Listener for Bounded<L> {
@@ -50,16 +74,9 @@ impl<L: Listener> Listener for Bounded<L> {
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
         let (io, address) = self.listener.accept().await;
-        let timed = TimedIo {
-            io,
-            phase: Phase::Idle,
-            timer: Box::pin(sleep_until(Instant::now() + IDLE_WITHIN)),
-            // The semaphore is never closed.
-            _slot: slot.ok(),
-        };
-        (timed, address)
+        let place = place(&self.places, &self.seats).await;
+        (TimedIo::new(io, self.seats.take(), place), address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -67,16 +84,16 @@ impl<L: Listener> Listener for Bounded<L> {
     }
 }
 
-/// A connection that fails with `TimedOut` when the client takes too long.
+/// A connection that fails with `TimedOut` when the client takes too long, or is to make room.
 struct TimedIo<I> {
     io: I,
-    phase: Phase,
+    seat: Seat,
     timer: Pin<Box<Sleep>>,
-    _slot: Option<OwnedSemaphorePermit>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-/// What the timer runs for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the timer runs for; those who wait for less leave first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     /// The next request.
     Idle,
@@ -86,18 +103,123 @@ enum Phase {
     Answer,
 }
 
+/// Who is there.
+#[derive(Clone, Debug, Default)]
+struct Seats(Arc<Mutex<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    sitting: Vec<Sitting>,
+}
+
+#[derive(Debug)]
+struct Sitting {
+    number: u64,
+    phase: Phase,
+    since: Instant,
+    is_to_leave: bool,
+    waker: Option<Waker>,
+}
+
+impl Seats {
+    fn take(&self) -> Seat {
+        let mut taken = self.lock();
+        let number = taken.next;
+        taken.next += 1;
+        taken.sitting.push(Sitting {
+            number,
+            phase: Phase::Idle,
+            since: Instant::now(),
+            is_to_leave: false,
+            waker: None,
+        });
+        let seats = self.clone();
+        Seat { seats, number }
+    }
+
+    /// Tells the one to leave who has been in the least of phases for longest.
+    fn free_one(&self) {
+        let mut taken = self.lock();
+        let staying = taken.sitting.iter_mut().filter(|one| !one.is_to_leave);
+        if let Some(one) = staying.min_by_key(|one| (one.phase, one.since)) {
+            one.is_to_leave = true;
+            if let Some(waker) = one.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Each change is whole, so that a panic while it is locked leaves it usable.
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's entry among those who are there.
+#[derive(Debug)]
+struct Seat {
+    seats: Seats,
+    number: u64,
+}
+
+impl Seat {
+    fn with<T>(&self, look: impl FnOnce(&mut Sitting) -> T) -> T {
+        let mut taken = self.seats.lock();
+        let mut sitting = taken.sitting.iter_mut();
+        let own = sitting.find(|one| one.number == self.number);
+        look(own.expect("invariant: an entry is there until its seat is dropped"))
+    }
+
+    fn phase(&self) -> Phase {
+        self.with(|own| own.phase)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.with(|own| (own.phase, own.since) = (phase, Instant::now()));
+    }
+
+    /// Pending until it is to leave.
+    fn poll_leave(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.with(|own| {
+            if own.is_to_leave {
+                return Poll::Ready(());
+            }
+            own.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock();
+        taken.sitting.retain(|one| one.number != self.number);
+    }
+}
+
 impl<I> TimedIo<I> {
+    fn new(io: I, seat: Seat, place: Option<OwnedSemaphorePermit>) -> TimedIo<I> {
+        TimedIo {
+            io,
+            seat,
+            timer: Box::pin(sleep_until(Instant::now() + IDLE_WITHIN)),
+            _place: place,
+        }
+    }
+
     fn enter(&mut self, phase: Phase, within: Duration) {
-        self.phase = phase;
+        self.seat.enter(phase);
         self.timer.as_mut().reset(Instant::now() + within);
     }
 
     /// Pending until the time is over, then the error.
     fn poll_timeout<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        match self.timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+        let is_over = self.timer.as_mut().poll(cx).is_ready();
+        if is_over || self.seat.poll_leave(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        Poll::Pending
     }
 
     fn after_write<T>(
@@ -111,7 +233,7 @@ impl<I> TimedIo<I> {
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                if self.phase != Phase::Answer {
+                if self.seat.phase() != Phase::Answer {
                     self.enter(Phase::Answer, REQUEST_WITHIN);
                 }
                 self.poll_timeout(cx)
@@ -130,10 +252,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
         match Pin::new(&mut this.io).poll_read(cx, buffer) {
             Poll::Ready(result) => {
                 // Later bytes of a request do not prolong it.
-                if this.phase == Phase::Idle {
+                if this.seat.phase() == Phase::Idle {
                     this.enter(Phase::Request, REQUEST_WITHIN);
                 }
-                if this.phase == Phase::Request
+                if this.seat.phase() == Phase::Request
                     && let Poll::Ready(timeout) = this.poll_timeout(cx)
                 {
                     return Poll::Ready(timeout);
@@ -187,16 +309,7 @@ mod tests {
 
     fn timed(buffer_size: usize) -> (TimedIo<DuplexStream>, DuplexStream) {
         let (io, client) = duplex(buffer_size);
-        let timer = Box::pin(sleep_until(Instant::now() + IDLE_WITHIN));
-        (
-            TimedIo {
-                io,
-                phase: Phase::Idle,
-                timer,
-                _slot: None,
-            },
-            client,
-        )
+        (TimedIo::new(io, Seats::default().take(), None), client)
     }
 
     /// On a paused clock the runtime skips to the next timer when nothing else can happen.
@@ -259,6 +372,48 @@ mod tests {
                 server.write_u8(b'!').await.unwrap();
                 assert_eq!(client.read_u8().await.unwrap(), b'!');
             }
+        });
+    }
+
+    #[test]
+    fn those_without_a_request_leave_first_and_the_longest_there_before_others() {
+        paused(async {
+            let seats = Seats::default();
+            let mut sitting = Vec::new();
+            for phase in [Phase::Answer, Phase::Request, Phase::Idle, Phase::Idle] {
+                let seat = seats.take();
+                seat.enter(phase);
+                sitting.push(seat);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let mut nobody = Context::from_waker(Waker::noop());
+            let mut left = Vec::new();
+            for _ in 0..sitting.len() {
+                seats.free_one();
+                let all = 0..sitting.len();
+                left.push(
+                    all.filter(|at| sitting[*at].poll_leave(&mut nobody).is_ready())
+                        .collect::<Vec<_>>(),
+                );
+            }
+            assert_eq!(left, [vec![2], vec![2, 3], vec![1, 2, 3], vec![0, 1, 2, 3]]);
+        });
+    }
+
+    #[test]
+    fn one_that_is_to_leave_does_not_wait_for_its_client() {
+        paused(async {
+            let seats = Seats::default();
+            let (io, _client) = duplex(64);
+            let mut server = TimedIo::new(io, seats.take(), None);
+            let started = Instant::now();
+            let free = async {
+                tokio::task::yield_now().await;
+                seats.free_one();
+            };
+            let (read, ()) = tokio::join!(server.read_u8(), free);
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert!(started.elapsed() < IDLE_WITHIN);
         });
     }
 }

@@ -24,7 +24,7 @@ use crate::unix_path::{self, SocketFile};
 
 pub(crate) use bounded::CONNECTIONS_MAX;
 
-/// Connections that wait until one of [`CONNECTIONS_MAX`] is over.
+/// Connections that wait until one of [`CONNECTIONS_MAX`] has made room.
 const BACKLOG: i32 = 64;
 
 /// The bound socket of the admin endpoint.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::common::*;
 use rustix::net::{AddressFamily, SocketType};
@@ -281,5 +282,33 @@ fn silent_and_endless_clients_do_not_disturb_the_traffic() {
     round_trip(&mut balancer.connect());
     eventually("ready", || balancer.get("/readyz").status == 200);
     drop(silent);
+    balancer.drained();
+}
+
+/// Clients that say nothing, that say a little, and that do not listen, more than there are places.
+#[test]
+fn no_number_of_slow_clients_keeps_it_from_answering() {
+    const SILENT: usize = 1_000;
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let connect = || TcpStream::connect(balancer.admin()).unwrap();
+    let begun = Instant::now();
+    let silent: Vec<TcpStream> = (0..SILENT).map(|_| connect()).collect();
+    assert_eq!(balancer.get("/livez").status, 200);
+    let says = |text: &[u8], count: usize| -> Vec<TcpStream> {
+        let clients = (0..count).map(|_| connect());
+        let said = clients.map(|mut client| client.write_all(text).map(|()| client).unwrap());
+        said.collect()
+    };
+    let slow = says(b"GET /livez HT", 200);
+    assert_eq!(balancer.get("/livez").status, 200);
+    let deaf = says(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000), 100);
+    assert_eq!(balancer.get("/livez").status, 200);
+    // Before anybody was cut off for taking ten seconds: the places were made free for others.
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop((silent, slow, deaf));
     balancer.drained();
 }
