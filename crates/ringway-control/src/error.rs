@@ -29,9 +29,9 @@ pub enum StartError {
     },
     /// A keeper did not start.
     #[error(
-        "the health checks of worker {index}: {source}{}; run `ringway doctor` to see what this \
-         kernel allows",
-        caused_by(source)
+        "the health checks of worker {index}: {source}{}; {}",
+        caused_by(source),
+        keeper_remedy(source)
     )]
     Keeper {
         /// The number of its worker.
@@ -171,6 +171,16 @@ fn caused_by(error: &SpawnError) -> String {
     std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"))
 }
 
+fn keeper_remedy(error: &SpawnError) -> &'static str {
+    match error {
+        SpawnError::Ring(cause) if Errno::from_io_error(cause) == Some(Errno::NOMEM) => {
+            "raise RLIMIT_MEMLOCK (LimitMEMLOCK= of systemd, --ulimit memlock= of docker), or run \
+             fewer workers (`workers: N`)"
+        }
+        _ => "run `ringway doctor` to see what this kernel allows",
+    }
+}
+
 /// What went wrong with an address, and what helps.
 fn bind_message(address: &str, error: &io::Error) -> String {
     let is_unix = address.starts_with("unix:");
@@ -261,6 +271,16 @@ mod tests {
         };
         assert_eq!(denied.kind(), StartErrorKind::Kernel);
         assert!(denied.to_string().contains("ringway doctor"), "{denied}");
+        let full = StartError::Keeper {
+            index: 3,
+            source: SpawnError::Ring(Errno::NOMEM.into()),
+        };
+        assert_eq!(full.kind(), StartErrorKind::Kernel);
+        let text = full.to_string();
+        assert!(
+            text.contains("RLIMIT_MEMLOCK") && text.contains("`workers: N`"),
+            "{text}"
+        );
         let pin = StartError::Keeper {
             index: 0,
             source: SpawnError::Pin { cpu: 9 },

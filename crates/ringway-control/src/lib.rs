@@ -32,5 +32,5 @@ mod supervise;
 mod unix_path;
 
 pub use error::{RunError, StartError, StartErrorKind};
-pub use limits::{Limits, limits};
+pub use limits::{Limits, limits, locked_memory};
 pub use start::{RunParams, Running, Signals, Stopper, start};

@@ -75,6 +75,12 @@ pub fn limits() -> Limits {
     of_process(demand)
 }
 
+/// The workers that `workers: auto` means here, and how many of them find locked memory.
+pub fn locked_memory() -> (usize, usize) {
+    let workers = crate::cpus::allowed().map_or(1, |cpus| cpus.len());
+    (workers, ringway_worker::workers_that_fit(workers))
+}
+
 /// The same for a known demand.
 pub(crate) fn of_process(demand: Demand) -> Limits {
     let (nofile, nofile_hard) = raise_nofile();

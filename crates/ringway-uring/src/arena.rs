@@ -65,6 +65,15 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
+    /// Gives the memory of `offset..offset + len` back; the range reads as zero then.
+    pub(crate) fn release(&mut self, offset: usize, len: usize) {
+        let start = self.at(offset, len).cast();
+        // SAFETY: `at` checked that the range lies in the mapping, which is private, anonymous and
+        // this value's own; `&mut self` excludes every slice of it, and its bytes stay valid ones.
+        // It fails on a range that is not made of whole pages: then the memory is kept.
+        unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
+    }
+
     /// The address of `offset`, with `len` bytes behind it.
     pub(crate) fn at(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(

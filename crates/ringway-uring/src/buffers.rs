@@ -4,7 +4,8 @@
 //! It is not a general pool: all buffers have one size, belong to one ring and one thread. Only a
 //! window of buffers is published to the kernel; the rest lies on a stack, the most recently used
 //! on top, so that a quiet ring keeps touching the same few pages. The window doubles when the
-//! kernel runs dry and never shrinks.
+//! kernel runs dry; it shrinks, and the memory of free buffers is given back, when they were not
+//! needed for a while.
 //!
 //! Invariant: every buffer is in exactly one state, only `Held` memory can be borrowed by the caller
 //! for writing, and what is being sent does not change. Breaking the order of use is a bug of this program, never of a peer, and
@@ -17,6 +18,9 @@ use crate::arena::Mapping;
 
 /// The most buffers of one ring: the kernel's limit for a buffer ring.
 pub(crate) const BUFFERS_MOST: u16 = 1 << 15;
+
+/// Free buffers whose memory is kept however calm it is: what comes next starts without page faults.
+const RESIDENT_KEPT: u32 = 256;
 
 /// A buffer of the ring it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,13 +71,22 @@ pub(crate) struct Buffers {
     states: Box<[State]>,
     /// Where what is being sent of a buffer ends; has no meaning in other states.
     sending_end: Box<[u32]>,
+    /// Whether a buffer was written since its memory was given back.
+    resident: Box<[bool]>,
     free: Vec<u16>,
+    /// How many on the stack are resident.
+    free_resident: u32,
     /// How many buffers the kernel should have.
     window: u16,
+    window_least: u16,
     window_most: u16,
     /// How many it has, those staged but not yet visible included.
     published: u16,
     held: u32,
+    /// The most that were held lately; halves with each look.
+    held_peak: u32,
+    /// Where the search for memory to give back goes on.
+    cursor: u16,
     /// Where the next entry goes, ahead of the tail the kernel sees by what is staged.
     tail: u16,
     tail_visible: u16,
@@ -82,15 +95,17 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    pub(crate) fn new(size: u32, initial: u16, most: u16) -> io::Result<Buffers> {
+    /// `lent_most` entries of the kernel's ring are pinned memory; the buffers themselves are not.
+    pub(crate) fn new(size: u32, initial: u16, lent_most: u16, most: u16) -> io::Result<Buffers> {
         assert!(
-            size > 0 && (1..=BUFFERS_MOST).contains(&most),
+            size > 0 && lent_most > 0 && (1..=BUFFERS_MOST).contains(&most),
             "checked by RingParams"
         );
-        let entries = most.next_power_of_two();
+        let entries = lent_most.min(most).next_power_of_two();
         // An eighth stays for the caller's own bytes, or a grown window would leave nothing to
         // write headers into.
-        let window_most = most - most / 8;
+        let window_most = lent_most.min(most - most / 8);
+        let window = initial.clamp(1, window_most);
         let mut buffers = Buffers {
             arena: Mapping::new(usize::from(most) * size as usize)?,
             ring: Mapping::new(usize::from(entries) * size_of::<Entry>())?,
@@ -98,11 +113,16 @@ impl Buffers {
             mask: entries - 1,
             states: vec![State::Free; usize::from(most)].into_boxed_slice(),
             sending_end: vec![0; usize::from(most)].into_boxed_slice(),
+            resident: vec![false; usize::from(most)].into_boxed_slice(),
             free: (0..most).rev().collect(),
-            window: initial.clamp(1, window_most),
+            free_resident: 0,
+            window,
+            window_least: window,
             window_most,
             published: 0,
             held: 0,
+            held_peak: 0,
+            cursor: 0,
             tail: 0,
             tail_visible: 0,
             grown: false,
@@ -119,9 +139,15 @@ impl Buffers {
     /// Gives the kernel free buffers up to the window.
     fn fill(&mut self) {
         while self.published < self.window {
-            let Some(id) = self.free.pop() else { return };
+            let Some(id) = self.pop_free() else { return };
             self.push(id);
         }
+    }
+
+    fn pop_free(&mut self) -> Option<u16> {
+        let id = self.free.pop()?;
+        self.free_resident -= u32::from(self.resident[usize::from(id)]);
+        Some(id)
     }
 
     /// Stages `id` for the kernel. It sees it after [`Buffers::publish`].
@@ -146,9 +172,13 @@ impl Buffers {
         self.published += 1;
     }
 
-    /// Makes every staged buffer visible to the kernel: once per submit.
+    /// Makes every staged buffer visible to the kernel, after the window was filled up if half of
+    /// it was used: once per submit.
     pub(crate) fn publish(&mut self) {
         self.grown = false;
+        if self.published < self.window / 2 {
+            self.fill();
+        }
         if self.tail == self.tail_visible {
             return;
         }
@@ -176,17 +206,21 @@ impl Buffers {
     /// The kernel filled `id`: it is the caller's.
     pub(crate) fn filled(&mut self, id: u16) -> BufferId {
         self.expect(id, State::Kernel, "reported by the kernel");
-        self.states[usize::from(id)] = State::Held;
         self.published -= 1;
-        self.held += 1;
-        BufferId(id)
+        self.hold(id)
     }
 
     pub(crate) fn take(&mut self) -> Option<BufferId> {
-        let id = self.free.pop()?;
+        let id = self.pop_free()?;
+        Some(self.hold(id))
+    }
+
+    fn hold(&mut self, id: u16) -> BufferId {
         self.states[usize::from(id)] = State::Held;
+        self.resident[usize::from(id)] = true;
         self.held += 1;
-        Some(BufferId(id))
+        self.held_peak = self.held_peak.max(self.held);
+        BufferId(id)
     }
 
     pub(crate) fn recycle(&mut self, buffer: BufferId) {
@@ -197,7 +231,46 @@ impl Buffers {
         } else {
             self.states[buffer.index()] = State::Free;
             self.free.push(buffer.0);
+            self.free_resident += 1;
         }
+    }
+
+    /// Whether there is more than a calm ring needs: a look later may find it is not needed.
+    pub(crate) fn is_swollen(&self) -> bool {
+        self.window > self.window_least || self.free_resident > RESIDENT_KEPT
+    }
+
+    /// Shrinks the window towards twice what was held at most lately, and gives back the memory of
+    /// `most` free buffers at most that are beyond it. Returns how many that were.
+    ///
+    /// Those lent to the kernel are left alone: one may hold bytes of which no completion was
+    /// reaped yet.
+    pub(crate) fn relax(&mut self, most: u32) -> u32 {
+        let needed = self.held_peak.saturating_mul(2);
+        self.held_peak = self.held.max(self.held_peak / 2);
+        let needed_window = u16::try_from(needed).unwrap_or(u16::MAX);
+        let smaller = self.window / 2;
+        self.window = smaller
+            .max(needed_window)
+            .max(self.window_least)
+            .min(self.window);
+        let excess = self.free_resident.saturating_sub(needed.max(RESIDENT_KEPT));
+        let (wanted, mut released) = (excess.min(most), 0);
+        for _ in 0..self.states.len() {
+            if released == wanted {
+                break;
+            }
+            self.cursor = (self.cursor + 1) % self.states.len() as u16;
+            let id = usize::from(self.cursor);
+            if self.states[id] == State::Free && self.resident[id] {
+                self.arena
+                    .release(self.offset(self.cursor), self.size as usize);
+                self.resident[id] = false;
+                released += 1;
+            }
+        }
+        self.free_resident -= released;
+        released
     }
 
     /// Lends `start..start + len` of a held buffer to a send.
@@ -307,136 +380,4 @@ impl Buffers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Plays the kernel: takes the oldest visible entry.
-    fn consume(buffers: &mut Buffers, head: &mut u16) -> Option<BufferId> {
-        if *head == buffers.tail_visible {
-            return None;
-        }
-        let index = usize::from(*head & buffers.mask);
-        let entry: *const Entry = buffers
-            .ring
-            .at(index * size_of::<Entry>(), size_of::<Entry>())
-            .cast();
-        *head = head.wrapping_add(1);
-        // SAFETY: an entry before the visible tail is initialised.
-        let id = unsafe { (*entry).id };
-        Some(buffers.filled(id))
-    }
-
-    #[test]
-    fn a_window_is_published_and_the_rest_is_free() {
-        let mut buffers = Buffers::new(64, 4, 16).unwrap();
-        assert_eq!(
-            (buffers.published(), buffers.free(), buffers.held()),
-            (4, 12, 0)
-        );
-        let own = buffers.take().unwrap();
-        buffers.bytes_mut(own)[..2].copy_from_slice(b"hi");
-        assert_eq!(buffers.bytes(own, 0, 2), b"hi");
-        assert_eq!((buffers.free(), buffers.held()), (11, 1));
-        buffers.recycle(own);
-        // The kernel has its window already: the buffer goes back on the stack, to be used next.
-        assert_eq!(
-            (buffers.published(), buffers.free(), buffers.held()),
-            (4, 12, 0)
-        );
-        assert_eq!(buffers.take(), Some(own));
-    }
-
-    #[test]
-    fn staged_buffers_are_invisible_until_published() {
-        let mut buffers = Buffers::new(64, 2, 4).unwrap();
-        let mut head = 0;
-        assert_eq!(consume(&mut buffers, &mut head), None);
-        buffers.publish();
-        let first = consume(&mut buffers, &mut head).unwrap();
-        assert!(consume(&mut buffers, &mut head).is_some());
-        buffers.recycle(first);
-        assert_eq!(consume(&mut buffers, &mut head), None);
-        buffers.publish();
-        assert_eq!(consume(&mut buffers, &mut head), Some(first));
-    }
-
-    #[test]
-    fn the_window_doubles_once_per_submit_and_leaves_a_reserve() {
-        let mut buffers = Buffers::new(64, 2, 16).unwrap();
-        buffers.publish();
-        let windows = [4, 8, 14, 14];
-        for window in windows {
-            buffers.grow();
-            buffers.grow();
-            assert_eq!(buffers.published(), window);
-            buffers.publish();
-        }
-        assert_eq!(buffers.free(), 2);
-    }
-
-    #[test]
-    fn the_ring_wraps_for_ever_without_losing_a_buffer() {
-        let mut buffers = Buffers::new(16, 3, 5).unwrap();
-        let mut head = 0;
-        for _ in 0..200_000 {
-            buffers.publish();
-            let buffer = consume(&mut buffers, &mut head).unwrap();
-            buffers.recycle(buffer);
-        }
-        assert_eq!(
-            (buffers.published(), buffers.free(), buffers.held()),
-            (3, 2, 0)
-        );
-    }
-
-    #[test]
-    fn bytes_are_gathered_behind_what_is_being_sent() {
-        let mut buffers = Buffers::new(8, 1, 4).unwrap();
-        let (first, second) = (buffers.take().unwrap(), buffers.take().unwrap());
-        buffers.bytes_mut(first).copy_from_slice(b"abc.....");
-        buffers.bytes_mut(second).copy_from_slice(b"defghijk");
-        buffers.begin_send(first, 1, 2);
-        buffers.gather(first, 3, second, 5, 3);
-        assert_eq!(buffers.bytes(first, 0, 8), b"abcdefgh");
-        assert_eq!(buffers.bytes(second, 0, 3), b"ijk");
-        buffers.end_send(first.0);
-        buffers.gather(first, 0, second, 3, 0);
-        assert_eq!(buffers.bytes(first, 0, 8), b"ijkdefgh");
-    }
-
-    #[test]
-    fn misuse_panics_with_the_reason() {
-        let misuse = |f: fn(&mut Buffers, BufferId)| {
-            let result = std::panic::catch_unwind(|| {
-                let mut buffers = Buffers::new(64, 1, 4).unwrap();
-                let held = buffers.take().unwrap();
-                f(&mut buffers, held);
-            });
-            *result.unwrap_err().downcast::<String>().unwrap()
-        };
-        let twice = misuse(|buffers, held| {
-            buffers.recycle(held);
-            buffers.recycle(held);
-        });
-        assert!(twice.contains("recycled while Free"), "{twice}");
-        let sending = misuse(|buffers, held| {
-            buffers.begin_send(held, 0, 1);
-            buffers.bytes_mut(held);
-        });
-        assert!(sending.contains("written while Sending"), "{sending}");
-        let kernel = misuse(|buffers, _| {
-            buffers.bytes(BufferId(0), 0, 1);
-        });
-        assert!(kernel.contains("read while not held"), "{kernel}");
-        let sent = misuse(|buffers, held| {
-            let other = buffers.take().unwrap();
-            buffers.begin_send(held, 2, 3);
-            buffers.gather(held, 4, other, 1, 0);
-        });
-        assert!(sent.contains("into what is being sent"), "{sent}");
-        let range = misuse(|buffers, held| {
-            buffers.bytes(held, 60, 5);
-        });
-        assert!(range.contains("outside the buffer"), "{range}");
-    }
-}
+mod tests;

@@ -327,6 +327,7 @@ fn ring() -> Result<Ring, String> {
         cq_entries: 32,
         buffer_size: 64,
         buffers_initial: 4,
+        buffers_lent_max: 8,
         buffers_max: 8,
         receive_style: ReceiveStyle::OneShot,
     };

@@ -135,6 +135,7 @@ impl Ring {
         let buffers = Buffers::new(
             params.buffer_size,
             params.buffers_initial,
+            params.buffers_lent_max,
             params.buffers_max,
         )
         .map_err(|error| SetupError::at("the buffers", &error))?;
@@ -319,6 +320,17 @@ impl Ring {
     /// Buffers the kernel has to receive into, or will have from the next submit on.
     pub fn buffers_published(&self) -> u32 {
         self.buffers.published()
+    }
+
+    /// Whether the buffers take more memory than a calm ring needs: [`Ring::relax_buffers`] may help.
+    pub fn has_swollen_buffers(&self) -> bool {
+        self.buffers.is_swollen()
+    }
+
+    /// Gives back memory that was not needed lately, of `most` buffers at most, and
+    /// returns of how many.
+    pub fn relax_buffers(&mut self, most: u32) -> u32 {
+        self.buffers.relax(most)
     }
 
     /// Limits the kernel threads that serve [`Ring::poll_then_splice`]: those for files and those

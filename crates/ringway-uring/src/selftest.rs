@@ -68,6 +68,7 @@ fn budget_works(
         cq_entries: 64,
         buffer_size: BUFFER_SIZE,
         buffers_initial: 16,
+        buffers_lent_max: 32,
         buffers_max: 32,
         receive_style: ReceiveStyle::Auto,
     };

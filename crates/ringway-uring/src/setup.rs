@@ -20,6 +20,9 @@ pub struct RingParams {
     pub buffer_size: u32,
     /// Buffers lent to the kernel at first; doubles when it runs dry.
     pub buffers_initial: u16,
+    /// Buffers lent to the kernel at a time at most. Each is 16 bytes that count as locked memory
+    /// (RLIMIT_MEMLOCK); the buffers themselves do not.
+    pub buffers_lent_max: u16,
     /// All buffers: 1..=32768. An eighth of them is never lent, so that the caller can take one.
     pub buffers_max: u16,
     /// How to receive; `Auto` but for tests.
@@ -33,6 +36,7 @@ impl Default for RingParams {
             cq_entries: 8192,
             buffer_size: 16 * 1024,
             buffers_initial: 64,
+            buffers_lent_max: 1024,
             buffers_max: 4096,
             receive_style: ReceiveStyle::Auto,
         }
@@ -169,7 +173,8 @@ impl SetupError {
                 "use a kernel with CONFIG_IO_URING=y, or allow io_uring in the seccomp profile"
             }
             SetupError::NoMemory { .. } => {
-                "raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity) or the memory limit of the cgroup"
+                "raise RLIMIT_MEMLOCK (LimitMEMLOCK= of systemd, --ulimit memlock= of docker) or the \
+                 memory limit of the cgroup, or run fewer workers (`workers: N`)"
             }
             SetupError::TooOld { .. } => "use Linux 6.1 or newer",
             SetupError::Params(_) => "correct the sizes",
@@ -201,6 +206,7 @@ pub(crate) fn check(params: &RingParams) -> Result<(), SetupError> {
             "cq_entries is below sq_entries",
         ),
         (params.buffer_size == 0, "buffer_size is 0"),
+        (params.buffers_lent_max == 0, "buffers_lent_max is 0"),
         (params.buffers_max == 0, "buffers_max is 0"),
         (
             params.buffers_max > BUFFERS_MOST,
@@ -240,6 +246,10 @@ mod tests {
             RingParams {
                 buffers_max: 0,
                 buffers_initial: 0,
+                ..good.clone()
+            },
+            RingParams {
+                buffers_lent_max: 0,
                 ..good.clone()
             },
             RingParams {

@@ -38,5 +38,5 @@ pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
     BackendSpec, ListenerSpec, PoolSpec, RouteSpec, WhenBackendDown, WorkerSpec, buffer_size,
 };
-pub use start::{Mailbox, StartError, WorkerHandle, start};
+pub use start::{Mailbox, StartError, WorkerHandle, start, workers_that_fit};
 pub use worker::WorkerError;

@@ -4,18 +4,21 @@ use std::io;
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread::JoinHandle;
 
-use ringway_uring::{ReceiveStyle, RingParams, SetupError, Waker};
+use ringway_uring::{ReceiveStyle, Ring, RingParams, SetupError, Waker};
 
 use crate::mailbox::Message;
 use crate::spec::{WorkerSpec, buffer_size};
 use crate::worker::{Worker, WorkerError};
 
 /// Entries of the submission queue: what one turn stages without an extra enter.
-const SQ_ENTRIES: u32 = 1024;
+const SQ_ENTRIES: u32 = 512;
 /// Entries of the completion queue. More completions than that at once cost time, none is lost.
-const CQ_ENTRIES: u32 = 8192;
+/// Queues count as locked memory: so small that 64 workers fit the usual 8 MiB of a user.
+const CQ_ENTRIES: u32 = 2048;
 /// Receive buffers the kernel may fill from the start; more are given to it when it runs out.
 const BUFFERS_INITIAL: u16 = 64;
+/// Receive buffers the kernel has at a time at most: twice what one turn handles.
+const BUFFERS_LENT_MAX: u16 = 1024;
 /// Receive buffers at most: 512 MiB of address space that only blocked receivers can make a worker
 /// use. From half of it on a direction may hold one only, so that 16,000 blocked ones leave some.
 const BUFFERS_MAX: u16 = 1 << 15;
@@ -140,12 +143,39 @@ fn pin(spec: &WorkerSpec) -> Result<(), StartError> {
     }
 }
 
+/// How many workers, of `most`, find the locked memory that their rings and those of their keepers
+/// take. Tried, because kernels differ in what they count.
+pub fn workers_that_fit(most: usize) -> usize {
+    let keepers = RingParams {
+        sq_entries: 256,
+        cq_entries: 512,
+        buffers_initial: 1,
+        buffers_lent_max: 1,
+        buffers_max: 1,
+        receive_style: ReceiveStyle::OneShot,
+        ..ring_params()
+    };
+    let mut rings = Vec::new();
+    for count in 0..most {
+        for params in [&ring_params(), &keepers] {
+            match Ring::new(params) {
+                Ok(ring) => rings.push(ring),
+                Err(SetupError::NoMemory { .. }) => return count,
+                // Not for want of memory.
+                Err(_) => return most,
+            }
+        }
+    }
+    most
+}
+
 fn ring_params() -> RingParams {
     RingParams {
         sq_entries: SQ_ENTRIES,
         cq_entries: CQ_ENTRIES,
         buffer_size: buffer_size(),
         buffers_initial: BUFFERS_INITIAL,
+        buffers_lent_max: BUFFERS_LENT_MAX,
         buffers_max: BUFFERS_MAX,
         receive_style: ReceiveStyle::Auto,
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ringway_balance::{BackendParams, Draw, Pool};
 use ringway_flow::wheel::Wheel;
-use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Room, Side, Turn, Why};
+use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Room, Side, Span, Turn, Why};
 use ringway_metrics::WorkerHistograms;
 use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
 
@@ -42,6 +42,13 @@ const AT_ONCE: Wait = Wait {
     timeout: Some(Duration::ZERO),
     min_wait: None,
 };
+/// From the first sign that a peak left memory behind to the look whether it is needed, and from
+/// one look to the next.
+const MEMORY_LOOK: Span = Span::from_micros(1_000_000);
+/// The same while there is more to give back.
+const MEMORY_STEP: Span = Span::from_micros(50_000);
+/// Buffers whose memory is given back in one turn at most.
+const RELAXED_PER_TURN: u32 = 256;
 /// One turn in so many is timed, so that the others read the clock once.
 const TIMED_TURN_EVERY: u32 = 16;
 
@@ -97,6 +104,8 @@ pub(crate) struct Worker {
     pub(crate) condemned: VecDeque<(u32, u16, Why)>,
     /// Attempts to connect that lack something time may bring.
     pub(crate) waiting: Waiting,
+    /// When memory that a peak left behind is looked at.
+    memory_look_at: Option<Moment>,
     pub(crate) room: Room,
     /// Buffers that may be held before they count as scarce.
     buffers_spare: u32,
@@ -160,6 +169,7 @@ impl Worker {
             starved: VecDeque::new(),
             condemned: VecDeque::new(),
             waiting: Waiting::default(),
+            memory_look_at: None,
             room: Room::Plenty,
             buffers_spare: u32::from(params.buffers_max) / 2,
             acceptor: Acceptor::new(spec.listeners),
@@ -200,6 +210,7 @@ impl Worker {
             self.resume_accepts();
             self.advance_drain();
             self.close_condemned();
+            self.relax_memory();
             self.publish(reaped);
         }
         Ok(())
@@ -234,7 +245,9 @@ impl Worker {
         let deadlines = [
             self.wheel.next(),
             self.acceptor.resume_at(),
+            self.acceptor.closes_at(),
             self.waiting.next(),
+            self.memory_look_at,
             self.drain.as_ref().map(Drain::next),
         ];
         let next = deadlines.into_iter().flatten().min();
@@ -368,6 +381,25 @@ impl Worker {
         }
     }
 
+    /// Gives back what a peak left behind, a little per turn.
+    fn relax_memory(&mut self) {
+        let Some(at) = self.memory_look_at else {
+            if self.ring.has_swollen_buffers() {
+                self.memory_look_at = Some(self.now.after(MEMORY_LOOK));
+            }
+            return;
+        };
+        if at > self.now {
+            return;
+        }
+        let pause = match self.ring.relax_buffers(RELAXED_PER_TURN) {
+            RELAXED_PER_TURN.. => MEMORY_STEP,
+            0..RELAXED_PER_TURN => MEMORY_LOOK,
+        };
+        let is_swollen = self.ring.has_swollen_buffers();
+        self.memory_look_at = is_swollen.then(|| self.now.after(pause));
+    }
+
     pub(crate) fn arm_mailbox(&mut self) {
         self.ring.poll_multishot(
             self.waker.as_fd(),
@@ -416,9 +448,10 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
+        let is_empty = self.slots.is_empty() && self.acceptor.is_closed();
         self.drain
             .as_ref()
-            .is_some_and(|drain| drain.is_over(self.now, self.slots.is_empty()))
+            .is_some_and(|drain| drain.is_over(self.now, is_empty))
     }
 }
 

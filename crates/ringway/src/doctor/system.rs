@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use ringway_control::limits;
+use ringway_control::{limits, locked_memory};
 use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -27,7 +27,7 @@ pub(super) fn checks() -> Vec<Check> {
         io_uring_disabled(number("/proc/sys/kernel/io_uring_disabled")),
         seccomp(&fs::read_to_string("/proc/self/status").unwrap_or_default()),
         descriptors(&limits()),
-        memlock(getrlimit(Resource::Memlock).current),
+        memlock(getrlimit(Resource::Memlock).current, locked_memory()),
         pipes(
             &limits(),
             number("/proc/sys/fs/pipe-user-pages-soft"),
@@ -136,13 +136,22 @@ fn descriptors(limits: &ringway_control::Limits) -> Check {
     }
 }
 
-/// For information: since Linux 5.12 the memory of a ring is charged to the cgroup instead.
-fn memlock(soft: Option<u64>) -> Check {
-    let detail = match soft {
+/// Some kernels count the queues of a ring, for users without CAP_IPC_LOCK.
+fn memlock(soft: Option<u64>, (wanted, fit): (usize, usize)) -> Check {
+    let name = "RLIMIT_MEMLOCK";
+    let limit = match soft {
         None => "unlimited".to_owned(),
         Some(bytes) => format!("{} KiB", bytes / 1024),
     };
-    ok("RLIMIT_MEMLOCK", detail)
+    if fit == wanted {
+        return ok(name, limit);
+    }
+    let detail = format!("{limit}, for {fit} workers of {wanted}");
+    let raise = "raise the limit (LimitMEMLOCK= of systemd, --ulimit memlock= of docker)";
+    match fit {
+        0 => missing(name, detail, raise),
+        fit => missing(name, detail, &format!("{raise}, or set `workers: {fit}`")),
+    }
 }
 
 fn pipes(limits: &ringway_control::Limits, pages: Option<u64>, size: Option<u64>) -> Check {
@@ -245,8 +254,12 @@ mod tests {
         );
         assert_eq!(remedy(somaxconn(Some(4096))), None);
         says(somaxconn(Some(128)), "somaxconn=4096");
-        assert_eq!(memlock(None).detail, "unlimited");
-        assert_eq!(memlock(Some(8 << 20)).detail, "8192 KiB");
+        assert_eq!(memlock(None, (2, 2)).detail, "unlimited");
+        assert_eq!(remedy(memlock(Some(8 << 20), (64, 64))), None);
+        says(memlock(Some(64 << 10), (2, 0)), "missing raise the limit");
+        let some = memlock(Some(8 << 20), (128, 73));
+        assert_eq!(some.detail, "8192 KiB, for 73 workers of 128");
+        says(some, "or set `workers: 73`");
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod failover;
 mod frozen;
 mod health;
 mod limits;
+mod memory;
 mod pace;
 mod privilege;
 mod rates;

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::Command;
 
-use crate::backend::{Backend, closed_address};
+use crate::backend::{Backend, Server, closed_address};
 use crate::keyed;
-use crate::peers::{End, drain, fin, read_exactly, until};
+use crate::peers::{End, connect, drain, fin, read_exactly, until};
 use crate::process::Launch;
 use crate::setup::{MODES, Setup};
 
@@ -66,6 +66,21 @@ fn a_privileged_port_needs_a_privilege() {
     );
 }
 
+/// The limit that users have by default, and as many workers as it is to carry.
+#[test]
+fn sixty_four_workers_fit_eight_mebibytes_of_locked_memory() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("not tested: only root can set the limit of somebody else");
+        return;
+    }
+    let server = Server::echo(b'a');
+    let setup = Setup::to([server.address()]).workers(64).health_checks();
+    let ringway = setup.launch_as(Launch::Locked(8192)).start();
+    for _ in 0..64 {
+        assert_eq!(read_exactly::<1>(connect(ringway.address())), [b'a']);
+    }
+}
+
 /// Whether rings count as locked memory depends on the kernel: it works, or it says what is missing.
 #[test]
 fn without_locked_memory_it_works_or_says_so() {
@@ -73,19 +88,24 @@ fn without_locked_memory_it_works_or_says_so() {
         eprintln!("not tested: only root can lower the limit for somebody else");
         return;
     }
-    let setup = Setup::to([closed_address()]).launch_as(Launch::Unlocked);
-    let mut process = setup.launch();
-    let admin = process.admin();
-    until("it is ready or has ended", || {
-        !process.is_running()
-            || admin
-                .get("/readyz")
-                .is_ok_and(|answer| answer.status == 200)
-    });
-    if !process.is_running() {
-        let ended = process.end();
-        assert_eq!(ended.code, Some(69), "{}", ended.log);
-        assert!(ended.log.contains("RLIMIT_MEMLOCK"), "{}", ended.log);
+    // Too few for the first worker, for its keeper, and for the fourth of each.
+    for kib in [0, 90, 110, 430] {
+        let setup = Setup::to([closed_address()]).workers(4).health_checks();
+        let mut process = setup.launch_as(Launch::Locked(kib)).launch();
+        let admin = process.admin();
+        until("it is ready or has ended", || {
+            !process.is_running()
+                || admin
+                    .get("/readyz")
+                    .is_ok_and(|answer| answer.status == 200)
+        });
+        if !process.is_running() {
+            let ended = process.end();
+            assert_eq!(ended.code, Some(69), "{}", ended.log);
+            for words in ["RLIMIT_MEMLOCK", "`workers: N`"] {
+                assert!(ended.log.contains(words), "{kib} KiB: {}", ended.log);
+            }
+        }
     }
 }
 

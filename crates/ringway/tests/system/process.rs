@@ -26,8 +26,8 @@ pub(crate) enum Launch {
     Crowded(u32, u32),
     /// As a user without privileges; the test must be root.
     AsNobody,
-    /// The same, without a byte of memory that may be locked.
-    Unlocked,
+    /// The same, with so many KiB of memory that may be locked.
+    Locked(u32),
     /// Where a filter forbids io_uring, as that of containers does.
     Filtered,
     /// In a network of its own, with nothing but loopback; the test must be root.
@@ -279,11 +279,10 @@ fn command(launch: Launch, dir: &Path) -> Command {
             command.arg(copied(dir));
             command
         }
-        Launch::Unlocked => {
+        Launch::Locked(kib) => {
             let mut command = as_nobody();
-            command
-                .args(["sh", "-c", "ulimit -l 0; exec \"$0\" \"$@\""])
-                .arg(copied(dir));
+            let script = format!("ulimit -l {kib}; exec \"$0\" \"$@\"");
+            command.args(["sh", "-c", &script]).arg(copied(dir));
             command
         }
         Launch::Filtered => {
