@@ -345,7 +345,7 @@ mod tests {
         assert_closed(
             &ConnectError::ALL,
             ConnectError::as_label,
-            "refused|timeout|unreachable|reset|no_ports|other",
+            "refused|timeout|unreachable|reset|no_ports|queue_full|other",
         );
         assert_closed(
             &AcceptError::ALL,

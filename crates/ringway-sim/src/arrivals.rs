@@ -60,6 +60,8 @@ impl World {
             back: None,
             halves: PerSide::default(),
             attempts: 0,
+            backend_failed: false,
+            host_lacked: false,
             connecting_since: None,
             connect_cancelled: false,
             connected: false,

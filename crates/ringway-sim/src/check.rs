@@ -229,7 +229,8 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
                 && at >= after(session.born, deadlines.first_byte)
         }
         Why::Lifetime => at >= after(session.born, deadlines.lifetime),
-        Why::ConnectFailed => !session.connected && session.attempts > 0,
+        Why::ConnectFailed => !session.connected && session.backend_failed,
+        Why::Resources => !session.connected && session.host_lacked,
         Why::NoBackend => !session.connected && session.attempts == 0,
         Why::Resources => !session.connected && session.attempts > 0,
         Why::Drain | Why::BackendDown => true,

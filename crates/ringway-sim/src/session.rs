@@ -85,6 +85,9 @@ pub(crate) struct Session {
     pub(crate) back: Option<usize>,
     pub(crate) halves: PerSide<HalfView>,
     pub(crate) attempts: u8,
+    /// A connect failed by its backend's doing, and for want of something of this host's own.
+    pub(crate) backend_failed: bool,
+    pub(crate) host_lacked: bool,
     pub(crate) connecting_since: Option<Moment>,
     pub(crate) connect_cancelled: bool,
     pub(crate) connected: bool,
@@ -131,6 +134,13 @@ impl Session {
         match *input {
             Input::Accepted | Input::Deadline | Input::Close(_) | Input::Pipe { .. } => {}
             Input::Connected(result) => {
+                match result {
+                    Ok(()) => {}
+                    Err(Fault::NoPorts | Fault::Shortage) => self.host_lacked = true,
+                    Err(Fault::Reset | Fault::Cancelled | Fault::WouldBlock | Fault::Other) => {
+                        self.backend_failed = true;
+                    }
+                }
                 self.connecting_since = None;
                 self.connected = result.is_ok() && self.closing_since.is_none();
                 self.touch(now);

@@ -85,6 +85,7 @@ fn many_worlds_hold_and_reach_everything() {
         "ended: lifetime",
         "ended: connect failed",
         "ended: no backend",
+        "ended: resources",
         "ended: drain",
         "ended: backend down",
     ];

@@ -217,7 +217,7 @@ mod tests {
             (Err(Errno(libc::ECANCELED)), 0, false),
         ];
         for (given, flags, held) in cases {
-            let mut buffers = Buffers::new(64, 1, 4).unwrap();
+            let mut buffers = Buffers::new(64, 1, 4, 4).unwrap();
             let kind = received(given, flags, &mut buffers);
             let CompletionKind::Received { result, buffer, .. } = kind else {
                 unreachable!()

@@ -290,7 +290,7 @@ fn silent_and_endless_clients_do_not_disturb_the_traffic() {
 fn no_number_of_slow_clients_keeps_it_from_answering() {
     const SILENT: usize = 1_000;
     let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
-    let connect = || TcpStream::connect(balancer.admin()).unwrap();
+    let connect = || TcpStream::connect(balancer.admin.as_deref().unwrap()).unwrap();
     let begun = Instant::now();
     let silent: Vec<TcpStream> = (0..SILENT).map(|_| connect()).collect();
     assert_eq!(balancer.get("/livez").status, 200);

@@ -130,8 +130,8 @@ fn each_cell_is_rendered_exactly_once() {
         "the same cell under two names"
     );
     // 7 worker and ring counters without the busy time, 4 gauges, 2 dropped, 3 engines; 2
-    // listeners of 2+11+9; 3 routes of 24+4; 2 pools of 4; 3 backends of 2+6.
-    assert_eq!(cells.len(), 6 + 4 + 2 + 3 + 2 * 22 + 3 * 28 + 2 * 4 + 3 * 8);
+    // listeners of 2+11+9; 3 routes of 24+4; 2 pools of 4; 3 backends of 2+7.
+    assert_eq!(cells.len(), 6 + 4 + 2 + 3 + 2 * 22 + 3 * 28 + 2 * 4 + 3 * 9);
 }
 
 /// One cell of each kind that worker 1 counts, with the series it must appear as.
