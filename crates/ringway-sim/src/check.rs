@@ -232,7 +232,6 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
         Why::ConnectFailed => !session.connected && session.backend_failed,
         Why::Resources => !session.connected && session.host_lacked,
         Why::NoBackend => !session.connected && session.attempts == 0,
-        Why::Resources => !session.connected && session.attempts > 0,
         Why::Drain | Why::BackendDown => true,
         Why::Error => false,
     };

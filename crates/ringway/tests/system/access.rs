@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::arrivals::{Outcome, try_from};
 use crate::backend::Server;
-use crate::peers::{End, connect_from, reset, until_is};
+use crate::eventually::until_is;
+use crate::peers::{End, connect_from, reset};
 use crate::setup::Setup;
 
 fn ip(text: &str) -> IpAddr {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use crate::arrivals::{Outcome, churn, race, try_in};
 use crate::backend::{Backend, BlackHole, Server};
-use crate::peers::{End, connect, drain, read_exactly, reset, turned_away, until, until_is};
+use crate::eventually::until_is;
+use crate::peers::{End, connect, drain, read_exactly, reset, turned_away, until};
 use crate::setup::Setup;
 
 #[test]
