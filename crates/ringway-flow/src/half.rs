@@ -255,25 +255,33 @@ impl Half {
             },
             Stage::Delivered(_) | Stage::Dead => self.release_pipe(turn),
         }
-        self.watch_if_held_up(turn);
     }
 
     /// While the destination has no room, or no buffer is free, nothing on the source would tell that
     /// it is broken. Once asked for, the watch stays: a direction that is held up time and again has
     /// one all the same.
+    #[inline(never)]
     fn watch_if_held_up(&mut self, turn: &mut Turn<'_>) {
-        let goes_on = match turn.params.relay {
-            // The splice waits for room by itself.
-            RelayMode::UringSplice => InFlight::FROM_SOURCE | InFlight::SEND,
+        const GOES_ON: u8 = InFlight::FROM_SOURCE | InFlight::SEND | InFlight::WATCH;
+        if self.in_flight.has(GOES_ON) || self.stage != Stage::Flowing || self.was_reset {
+            return;
+        }
+        // A splice of the ring waits for room by itself.
+        let waits = match turn.params.relay {
+            RelayMode::UringSplice => true,
             RelayMode::Auto | RelayMode::Copy | RelayMode::Splice => {
-                InFlight::FROM_SOURCE | InFlight::SEND | InFlight::SPLICE_OUT
+                !self.in_flight.has(InFlight::SPLICE_OUT)
             }
         };
-        let is_held_up = self.stage == Stage::Flowing && !self.in_flight.has(goes_on);
-        if is_held_up && !self.was_reset && !self.in_flight.has(InFlight::WATCH) {
-            self.in_flight.start(InFlight::WATCH);
-            turn.emit(Output::Watch { from: self.from });
+        if waits {
+            self.watch(turn);
         }
+    }
+
+    #[cold]
+    fn watch(&mut self, turn: &mut Turn<'_>) {
+        self.in_flight.start(InFlight::WATCH);
+        turn.emit(Output::Watch { from: self.from });
     }
 
     /// The watch is over.
@@ -302,6 +310,9 @@ impl Half {
                 from: self.from,
                 budget,
             });
+        }
+        if !self.in_flight.has(InFlight::RECEIVE) {
+            self.watch_if_held_up(turn);
         }
     }
 
@@ -380,6 +391,7 @@ impl Half {
     }
 
     /// Small pieces fill many buffers; together they need no more than their budget.
+    #[cold]
     fn gather(&mut self, turn: &mut Turn<'_>) {
         let Turn {
             params,

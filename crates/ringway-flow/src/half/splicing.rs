@@ -41,6 +41,7 @@ impl Half {
         {
             self.await_bytes(turn);
         }
+        self.watch_if_held_up(turn);
     }
 
     /// The pipe is empty. Without a ring splice waiting on it, a quiet direction holds none.

@@ -382,6 +382,27 @@ fn a_ring_splice_that_waits_for_room_is_watched_as_well() {
 }
 
 #[test]
+fn a_half_without_buffers_that_finds_no_pipe_either_is_watched() {
+    let mut rig = Rig::new(RelayMode::Splice, OFF);
+    rig.on(Input::Accepted);
+    rig.plays(&[
+        (
+            CONNECTED,
+            &[MarkConnected, cancel_receive(Front), poll_in(Back)],
+        ),
+        (Input::Starved { from: Front }, &[poll_in(Front)]),
+        (Input::Readable { from: Front }, &[take_pipe(Front)]),
+        (
+            Input::Pipe {
+                from: Front,
+                grant: None,
+            },
+            &[watch(Front)],
+        ),
+    ]);
+}
+
+#[test]
 fn either_side_is_watched() {
     for side in Side::BOTH {
         let mut rig = Rig::relaying(OFF);
