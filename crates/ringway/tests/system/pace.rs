@@ -78,7 +78,9 @@ fn blocked_connections_hold_bounded_memory() {
         let before = ringway.process.resident_bytes();
         let _second = block();
         let grown = ringway.process.resident_bytes().saturating_sub(before);
-        let allowed = BLOCKED * 64 * 1024 + 1024 * 1024;
+        // Four buffers of 16 KiB each; and those that the kernel has at hand for whoever comes next,
+        // which double when a burst uses them up. What a direction holds is the simulator's to count.
+        let allowed = BLOCKED * 256 * 1024 + 1024 * 1024;
         assert!(grown < allowed, "{mode:?}: {grown} bytes, not {allowed}");
         let load = ringway.process.load_over(Duration::from_millis(300));
         assert!(load < 0.5, "{mode:?}: waiting takes {load} of a CPU");
