@@ -18,8 +18,8 @@ use crate::setup::{Relay, Setup};
 const MODES: [Relay; 3] = [Relay::Auto, Relay::Copy, Relay::Splice];
 
 /// Timeouts of these tests, and a pause that all of them are over in.
-const IDLE: &str = "timeouts: {idle: 2s}";
-const PAUSE: Duration = Duration::from_millis(3500);
+const IDLE: &str = "timeouts: {idle: 3s}";
+const PAUSE: Duration = Duration::from_millis(4500);
 
 impl Ringway {
     /// Returns when none of its threads runs any more.
@@ -45,13 +45,16 @@ struct Relays {
     silent: Vec<Pair>,
 }
 
+/// Opens them and stands still.
 fn open(mode: Relay) -> Relays {
     let backend = Backend::new();
     let setup = Setup::to([backend.address()]).relay(mode).workers(2);
     let ringway = setup.listener(IDLE).start();
     let pairs =
         |count: usize| -> Vec<Pair> { (0..count).map(|_| backend.pair(&ringway)).collect() };
-    let (talking, ending, silent) = (pairs(250), pairs(250), pairs(5));
+    let (talking, ending, silent) = (pairs(120), pairs(120), pairs(5));
+    // At once: while others are made its own time would pass.
+    ringway.freeze();
     Relays {
         ringway,
         _backend: backend,
@@ -97,10 +100,7 @@ impl Relays {
 #[test]
 fn a_pause_longer_than_the_idle_timeout_ends_only_what_was_silent() {
     let mut all = MODES.map(open);
-    for relays in &mut all {
-        relays.ringway.freeze();
-        relays.send();
-    }
+    all.iter_mut().for_each(Relays::send);
     // The time that has to pass, not the time that something takes.
     thread::sleep(PAUSE);
     all.iter()
