@@ -78,7 +78,9 @@ fn exchange(mut one: &TcpStream, mut other: &TcpStream) {
 fn thousands_who_do_not_read_do_not_stall_the_others_of_their_worker() {
     for mode in MODES {
         let backend = Backend::new();
-        let ringway = Setup::to([backend.address()]).relay(mode).start();
+        // Otherwise the kernel takes megabytes for each of them, and nothing is blocked.
+        let setup = Setup::to([backend.address()]).relay(mode);
+        let ringway = setup.listener("tcp: {send_buffer: 16KiB}").start();
         let before: Vec<_> = (0..5).map(|_| backend.pair(&ringway)).collect();
         let block = |_| {
             let client = connect_narrow(ringway.address());
@@ -86,13 +88,18 @@ fn thousands_who_do_not_read_do_not_stall_the_others_of_their_worker() {
             SockRef::from(&accepted)
                 .set_send_buffer_size(32 * 1024)
                 .unwrap();
-            stuff(&accepted, 200_000);
             (client, accepted)
         };
         let mut blocked: Vec<_> = (0..fitting(2600)).map(block).collect();
-        // What went on meanwhile has made room for more.
-        for (_, accepted) in &blocked {
-            stuff(accepted, 100_000);
+        // A pause in which all went on makes room for more.
+        let stuff_all = || -> usize {
+            let each = blocked
+                .iter()
+                .map(|(_, accepted)| stuff(accepted, 1_000_000));
+            each.sum()
+        };
+        while stuff_all() > 0 {
+            ringway.until_blocked("backend");
         }
         let after: Vec<_> = (0..5).map(|_| backend.pair(&ringway)).collect();
         for _ in 0..3 {
