@@ -237,7 +237,8 @@ impl Buffers {
 
     /// Whether there is more than a calm ring needs: a look later may find it is not needed.
     pub(crate) fn is_swollen(&self) -> bool {
-        self.window > self.window_least || self.free_resident > RESIDENT_KEPT
+        let needed = u32::from(self.window_least).max(self.held.saturating_mul(2));
+        u32::from(self.window) > needed || self.free_resident > RESIDENT_KEPT
     }
 
     /// Shrinks the window towards twice what was held at most lately, and gives back the memory of
