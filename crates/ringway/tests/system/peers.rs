@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub(crate) use crate::eventually::{PATIENCE, until, until_is};
+pub(crate) use crate::eventually::{PATIENCE, until};
 
 /// How a peer's stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -214,7 +214,7 @@ fn a_process_that_is_stopped_again_and_again_loses_nothing() {
                         let mut own = Keyed::new(key);
                         for _ in 0..EXCHANGES {
                             let message = own.next(5000);
-                            client.write_all(&message).unwrap();
+                            client.write_all(message).unwrap();
                             assert_eq!(&read_exactly::<5000>(&client)[..], message, "{mode:?}");
                             exchanged.fetch_add(1, Ordering::Relaxed);
                         }
