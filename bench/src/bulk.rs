@@ -10,7 +10,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use crate::cli::{Bulk, Direction};
 use crate::clock::{Clock, nanoseconds};
-use crate::crew::{self, share};
+use crate::crew::{self, part};
 use crate::failures::Failure;
 use crate::open::{Routes, open_all};
 use crate::outcome::{Outcome, rounded};
@@ -27,14 +27,12 @@ pub(crate) fn run(args: &Bulk) -> io::Result<Outcome> {
     let clock = Clock::start();
     let routes = Routes::new(&args.target);
     let threads = args.target.threads;
-    let streams = args.streams.get() as u64;
     let prepare = |index| {
-        let before: u64 = (0..index).map(|index| share(streams, threads, index)).sum();
-        let first = usize::try_from(before).map_err(io::Error::other)?;
-        let count = usize::try_from(share(streams, threads, index)).map_err(io::Error::other)?;
-        Streams::open(args, &routes, first..first + count, clock)
+        let numbers = part(args.streams.get(), threads, index);
+        Streams::open(args, &routes, numbers, clock)
     };
-    let work = |mut streams: Streams, start_ns: u64| {
+    let work = |mut streams: Streams, start_ns: u64, live| {
+        streams.tally.live = live;
         streams.end_ns = match args.bytes {
             Some(_) => u64::MAX,
             None => start_ns + nanoseconds(args.duration),
@@ -42,13 +40,13 @@ pub(crate) fn run(args: &Bulk) -> io::Result<Outcome> {
         streams.flow()?;
         Ok(streams.tally)
     };
-    let result = crew::run(threads, clock, prepare, work)?;
+    let result = crew::run(&args.target, clock, prepare, work)?;
     let elapsed_ns = result.tally.last_ns.saturating_sub(result.start_ns).max(1);
     let moved = result.tally.bytes_sent + result.tally.bytes_received;
     let gbit = moved as f64 * 8.0 / elapsed_ns as f64;
     Ok(Outcome::of("bulk", &result, result.start_ns)
         .with("direction", direction_name(args.direction), "")
-        .with("streams", streams, "")
+        .with("streams", args.streams.get(), "")
         .with("gigabit_per_second", rounded(gbit), "Gbit/s"))
 }
 
@@ -181,6 +179,7 @@ impl Streams {
             if self.moved() > progress {
                 let now_ns = self.clock.now_ns();
                 self.tally.last_ns = now_ns;
+                self.tally.publish();
                 stuck_ns = now_ns.saturating_add(self.patience_ns);
             } else if self.clock.now_ns() > stuck_ns {
                 for _ in self.streams.iter_mut().filter_map(Option::take) {

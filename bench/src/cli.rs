@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod measure;
+
+pub(crate) use measure::{Compare, Leash, Peer, PeerName, Report, Runtime};
+
 use crate::values::{duration, size, size_not_zero};
 
 /// Most source addresses: 127.0.0.2 to 127.0.0.251.
@@ -14,7 +18,7 @@ const SOURCES_MAX: i64 = 250;
 /// Longest request of `crr`, in bytes: servers keep it whole.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 
-/// Load for a TCP balancer, and the servers behind it.
+/// Load for a TCP balancer, the servers behind it, and comparisons with other balancers.
 #[derive(Debug, Parser)]
 #[command(name = "ringway-bench", version, arg_required_else_help = true)]
 #[command(after_help = "Example: ringway-bench serve --echo 127.0.0.1:9001\n\n\
@@ -68,6 +72,46 @@ pub(crate) enum Command {
         after_help = "Example: ringway-bench idle --to 127.0.0.1:8080 --connections 5000 --hold 30s"
     )]
     Idle(Idle),
+    /// Round trips beside streams: mice and elephants; against an echo server and a source
+    #[command(
+        long_about = "Round trips beside streams: mice and elephants; against an echo server and a \
+            source.\n\n\
+            The figures are those of the round trips; those of the streams are named bulk_...",
+        after_help = "Example: ringway-bench mixed --to 127.0.0.1:8080 --bulk-to 127.0.0.1:8081 --streams 4"
+    )]
+    Mixed(Mixed),
+    /// Connections that come and go, each with a life of its own length; against an echo server
+    #[command(
+        long_about = "Connections that come and go, each with a life of its own length; against an \
+            echo server.\n\n\
+            Each does from one to twice --trips round trips and ends, some by reset; another takes its \
+            place at once.",
+        after_help = "Example: ringway-bench churn --to 127.0.0.1:8080 --connections 256 --trips 20"
+    )]
+    Churn(Churn),
+    /// Measure Ringway against other balancers, side by side
+    #[command(
+        long_about = "Measure Ringway against other balancers, side by side.\n\n\
+            One worker each, pinned to one CPU, with the load on another; in A B B A pairs, each sample \
+            with a fresh start. As root in a network namespace of its own with cubic. Ratios are \
+            Hodges-Lehmann estimates over the pairs with the exact 95 % interval of the signed-rank \
+            test; what Ringway against itself shows is the noise floor.",
+        after_help = "Example: ringway-bench compare --quick --peers haproxy,nginx"
+    )]
+    Compare(Compare),
+    /// Turn recorded runs into a page with plots, or into a table in Markdown
+    #[command(
+        after_help = "Example: ringway-bench report bench/runs/2026-11-21-vm-2cpu --out report.html"
+    )]
+    Report(Report),
+    /// A proxy of a few lines on another runtime, as a baseline
+    #[command(
+        after_help = "Example: ringway-bench peer tokio --relay 127.0.0.1:8080=127.0.0.1:9001"
+    )]
+    Peer(Peer),
+    /// Run a program that ends when standard input does
+    #[command(hide = true, after_help = "Example: ringway-bench leash -- sleep 60")]
+    Leash(Leash),
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +190,23 @@ pub(crate) struct Target {
     /// How long what is unfinished may stay so before it counts as stuck
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub(crate) patience: Duration,
+    /// Say how it goes once per second on standard error, as is done on a terminal anyway
+    #[arg(long)]
+    pub(crate) progress: bool,
+}
+
+impl Target {
+    /// Without anything special.
+    #[cfg(test)]
+    pub(crate) fn to(to: Vec<SocketAddr>, threads: NonZeroUsize) -> Target {
+        Target {
+            to,
+            sources: 0,
+            threads,
+            patience: Duration::from_secs(10),
+            progress: false,
+        }
+    }
 }
 
 /// When a load ends.
@@ -162,7 +223,7 @@ pub(crate) struct Extent {
     pub(crate) count: Option<u64>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Rr {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -178,6 +239,40 @@ pub(crate) struct Rr {
     #[arg(long, value_name = "N", conflicts_with = "count",
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mixed {
+    #[command(flatten)]
+    pub(crate) rr: Rr,
+    /// Where the streams connect, to a source; they take turns over several
+    #[arg(long, required = true, value_name = "ADDR")]
+    pub(crate) bulk_to: Vec<SocketAddr>,
+    /// Streams at a time
+    #[arg(long, default_value = "4", value_name = "N")]
+    pub(crate) streams: NonZeroUsize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Churn {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
+    /// Connections at a time
+    #[arg(long, default_value = "64", value_name = "N")]
+    pub(crate) connections: NonZeroUsize,
+    /// Round trips of a connection, on average
+    #[arg(long, default_value = "10", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) trips: u32,
+    /// How many of a hundred connections end by reset instead of FIN
+    #[arg(long, default_value = "10", value_name = "PERCENT",
+        value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) resets: u8,
+    /// Length of a message
+    #[arg(long, default_value = "64", value_parser = size_not_zero, value_name = "SIZE")]
+    pub(crate) size: u64,
 }
 
 #[derive(Debug, Args)]
@@ -292,6 +387,16 @@ mod tests {
             "crr --to 127.0.0.1:1 --sources 251",
             "bulk --to 127.0.0.1:1 --bytes 1GiB --duration 1s",
             "idle --to localhost --connections 5",
+            "mixed --to 127.0.0.1:1",
+            "churn --to 127.0.0.1:1 --trips 0",
+            "churn --to 127.0.0.1:1 --resets 101",
+            "compare --pairs 0",
+            "compare --only nothing-of-this-name",
+            "compare --peers apache",
+            "compare --seconds 0s",
+            "report",
+            "peer tokio",
+            "leash",
         ] {
             let words = ["ringway-bench"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
+use crate::cli::Target;
 use crate::clock::Clock;
+use crate::progress::{self, Live};
 use crate::tally::Tally;
 
 /// What a crew did, and when it began to.
@@ -17,24 +19,32 @@ pub(crate) struct Result {
     pub(crate) start_ns: u64,
 }
 
-/// Runs `prepare` and then `work` on each of `threads` threads; `prepare` is given the thread's
-/// number and `work` the time at which it starts.
+/// Runs `prepare` and then `work` on each thread that `target` asks for; `prepare` is given the
+/// thread's number, and `work` the time at which it starts and where to say how far it is.
 pub(crate) fn run<P>(
-    threads: NonZeroUsize,
+    target: &Target,
     clock: Clock,
     prepare: impl Fn(usize) -> io::Result<P> + Sync,
-    work: impl Fn(P, u64) -> io::Result<Tally> + Sync,
+    work: impl Fn(P, u64, Arc<Live>) -> io::Result<Tally> + Sync,
 ) -> io::Result<Result> {
-    let line = Barrier::new(threads.get());
+    let threads = target.threads.get();
+    let line = Barrier::new(threads);
+    let lives: Vec<Arc<Live>> = (0..threads).map(|_| Arc::default()).collect();
     let body = |index: usize| {
         let prepared = prepare(index);
         line.wait();
         let start_ns = clock.now_ns();
-        work(prepared?, start_ns).map(|tally| Result { tally, start_ns })
+        let live = Arc::clone(&lives[index]);
+        work(prepared?, start_ns, live).map(|tally| Result { tally, start_ns })
     };
     let body = &body;
     let results: Vec<io::Result<Result>> = thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.get())
+        // Dropped when the scope's closure returns, which ends the watching.
+        let (_running, ended) = mpsc::channel();
+        if progress::is_wanted(target.progress) {
+            scope.spawn(|| progress::show(&lives, &{ ended }));
+        }
+        let handles: Vec<_> = (0..threads)
             .map(|index| scope.spawn(move || body(index)))
             .collect();
         handles
@@ -56,6 +66,13 @@ pub(crate) fn run<P>(
         sum.start_ns = sum.start_ns.min(result.start_ns);
     }
     Ok(sum)
+}
+
+/// The numbers of what thread `index` of `threads` has, of `total` in all.
+pub(crate) fn part(total: usize, threads: NonZeroUsize, index: usize) -> std::ops::Range<usize> {
+    let (each, more) = (total / threads, total % threads);
+    let first = index * each + index.min(more);
+    first..first + each + usize::from(index < more)
 }
 
 /// The share of `total` that thread `index` of `threads` has; the shares add up to `total`.
@@ -80,13 +97,31 @@ mod tests {
     }
 
     #[test]
+    fn parts_follow_each_other() {
+        for (total, threads) in [(10, 3), (2, 4), (0, 2), (64, 1)] {
+            let threads = NonZeroUsize::new(threads).unwrap();
+            let all: Vec<usize> = (0..threads.get())
+                .flat_map(|index| part(total, threads, index))
+                .collect();
+            assert_eq!(all, (0..total).collect::<Vec<_>>());
+            let share = share(total as u64, threads, 0);
+            assert_eq!(part(total, threads, 0).len() as u64, share);
+        }
+    }
+
+    #[test]
     fn a_failed_preparation_is_an_error_and_not_a_hang() {
-        let threads = NonZeroUsize::new(3).unwrap();
+        let target = Target::to(Vec::new(), NonZeroUsize::new(3).unwrap());
         let prepare = |index| match index {
             1 => Err(io::Error::other("no")),
             _ => Ok(()),
         };
-        let result = run(threads, Clock::start(), prepare, |(), _| Ok(Tally::new()));
+        let result = run(
+            &target,
+            Clock::start(),
+            prepare,
+            |(), _, _| Ok(Tally::new()),
+        );
         assert_eq!(result.unwrap_err().to_string(), "no");
     }
 }

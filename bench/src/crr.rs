@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::cli::{Crr, Ending, Exchange, Side};
 use crate::clock::{Clock, nanoseconds};
-use crate::crew::{self, share};
+use crate::crew::{self, part, share};
 use crate::failures::Failure;
 use crate::open::Routes;
 use crate::outcome::Outcome;
@@ -31,29 +31,23 @@ pub(crate) fn run(args: &Crr) -> io::Result<Outcome> {
     let threads = args.target.threads;
     let warmup_ns = nanoseconds(args.extent.warmup);
     let prepare = |index| {
-        let slots = share(args.parallel.get() as u64, threads, index);
-        Ok((
-            index,
-            Churn::new(
-                args,
-                clock,
-                usize::try_from(slots).map_err(io::Error::other)?,
-            )?,
-        ))
+        let count = part(args.parallel.get(), threads, index).len();
+        Ok((index, Slots::new(args, clock, count)?))
     };
-    let work = |(index, mut churn): (usize, Churn<'_>), start_ns: u64| {
-        churn.measured_from_ns = start_ns + warmup_ns;
+    let work = |(index, mut slots): (usize, Slots<'_>), start_ns: u64, live| {
+        slots.tally.live = live;
+        slots.measured_from_ns = start_ns + warmup_ns;
         // Threads number their connections apart, so that each takes its own turn over the routes.
-        churn.next = index as u64;
-        churn.step = threads.get() as u64;
+        slots.next = index as u64;
+        slots.step = threads.get() as u64;
         match args.extent.count {
-            Some(count) => churn.left = Some(share(count, threads, index)),
-            None => churn.end_ns = churn.measured_from_ns + nanoseconds(args.extent.duration),
+            Some(count) => slots.left = Some(share(count, threads, index)),
+            None => slots.end_ns = slots.measured_from_ns + nanoseconds(args.extent.duration),
         }
-        churn.turn_over()?;
-        Ok(churn.tally)
+        slots.turn_over()?;
+        Ok(slots.tally)
     };
-    let result = crew::run(threads, clock, prepare, work)?;
+    let result = crew::run(&args.target, clock, prepare, work)?;
     let outcome = Outcome::of("crr", &result, result.start_ns + warmup_ns)
         .with("request_size", args.exchange.request_size, "B")
         .with("reply_size", args.exchange.reply_size, "B")
@@ -106,7 +100,7 @@ enum Progress {
 }
 
 /// The slots of one thread.
-struct Churn<'a> {
+struct Slots<'a> {
     exchange: &'a Exchange,
     routes: Routes,
     poller: Poller,
@@ -126,9 +120,9 @@ struct Churn<'a> {
     tally: Tally,
 }
 
-impl<'a> Churn<'a> {
-    fn new(args: &'a Crr, clock: Clock, slots: usize) -> io::Result<Churn<'a>> {
-        Ok(Churn {
+impl<'a> Slots<'a> {
+    fn new(args: &'a Crr, clock: Clock, slots: usize) -> io::Result<Slots<'a>> {
+        Ok(Slots {
             exchange: &args.exchange,
             routes: Routes::new(&args.target),
             poller: Poller::new()?,

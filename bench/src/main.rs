@@ -1,24 +1,32 @@
-//! `ringway-bench`: a load generator and the servers it talks to, in one binary, on non-blocking
-//! sockets and epoll. Not a judge: it measures what it was told to measure and compares nothing.
-//! Invariant: it exits with 0 only if every operation succeeded and every byte that came back was
-//! the byte that was sent.
+//! `ringway-bench`: a load generator and the servers it talks to, on non-blocking sockets and epoll,
+//! and comparisons of balancers made with them, in one binary. Invariant: a load exits with 0 only
+//! if every operation succeeded and every byte that came back was the byte that was sent.
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod churn;
 mod cli;
 mod clock;
+mod compare;
 mod crew;
 mod crr;
 mod failures;
 mod idle;
+mod leash;
+mod mixed;
 mod open;
 mod outcome;
 mod pace;
 mod pattern;
+mod peer;
 mod poller;
+mod procfs;
+mod progress;
+mod report;
 mod rr;
 mod serve;
 mod socket;
+mod stats;
 mod stdin;
 mod tally;
 mod values;
@@ -57,6 +65,12 @@ fn run(cli: &Cli) -> io::Result<bool> {
         Command::Crr(args) => crr::run(args)?,
         Command::Bulk(args) => bulk::run(args)?,
         Command::Idle(args) => idle::run(args)?,
+        Command::Mixed(args) => mixed::run(args)?,
+        Command::Churn(args) => churn::run(args)?,
+        Command::Compare(args) => return compare::run(args, cli.json).map(|()| true),
+        Command::Report(args) => return report::run(args).map(|()| true),
+        Command::Peer(args) => return peer::run(args).map(|()| true),
+        Command::Leash(args) => return leash::run(args).map(|()| true),
     };
     if cli.json {
         println!("{}", outcome.json());
@@ -66,17 +80,24 @@ fn run(cli: &Cli) -> io::Result<bool> {
     Ok(outcome.failures.is_empty())
 }
 
-/// Takes what the hard limit allows: a generator that runs out of descriptors measures nothing.
+/// Descriptors that suffice for every discipline.
+const DESCRIPTORS: u64 = 200_000;
+
+/// Takes what the hard limit allows, and more where it may be raised: a generator that runs out of
+/// descriptors measures nothing. What it starts inherits the limit.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // Raising up to the hard limit needs no privilege; where it fails, opening says so.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    );
+    let hard = limit.maximum.map(|hard| hard.max(DESCRIPTORS));
+    for maximum in [hard, limit.maximum] {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        // The hard limit takes a privilege; where neither can be had, opening says so.
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            return;
+        }
+    }
 }
 
 /// Keeps the whole process, threads to come included, on `cpus`.

@@ -82,6 +82,12 @@ impl Outcome {
         self
     }
 
+    /// The figure `name`, if there is one.
+    pub(crate) fn figure(&self, name: &str) -> Option<&Json> {
+        let found = self.figures.iter().find(|figure| figure.name == name)?;
+        Some(&found.value)
+    }
+
     /// One line.
     pub(crate) fn json(&self) -> Json {
         let mut all = Map::new();

@@ -11,7 +11,7 @@ use rustix::event::epoll::EventFlags;
 
 use crate::cli::Rr;
 use crate::clock::{Clock, nanoseconds};
-use crate::crew::{self, share};
+use crate::crew::{self, part, share};
 use crate::failures::Failure;
 use crate::open::{Routes, open_all};
 use crate::outcome::Outcome;
@@ -32,25 +32,15 @@ pub(crate) fn run(args: &Rr) -> io::Result<Outcome> {
     let clock = Clock::start();
     let routes = Routes::new(&args.target);
     let threads = args.target.threads;
-    let connections = args.connections.get() as u64;
     let prepare = |index| {
-        let before: u64 = (0..index)
-            .map(|index| share(connections, threads, index))
-            .sum();
-        let first = usize::try_from(before).map_err(io::Error::other)?;
-        let count =
-            usize::try_from(share(connections, threads, index)).map_err(io::Error::other)?;
-        let connections = Connections::open(
-            &routes,
-            first..first + count,
-            clock,
-            args.size,
-            args.target.patience,
-        )?;
+        let numbers = part(args.connections.get(), threads, index);
+        let connections =
+            Connections::open(&routes, numbers, clock, args.size, args.target.patience)?;
         Ok((index, connections))
     };
     let warmup_ns = nanoseconds(args.extent.warmup);
-    let work = |(index, mut connections): (usize, Connections), start_ns: u64| {
+    let work = |(index, mut connections): (usize, Connections), start_ns: u64, live| {
+        connections.tally.live = live;
         let measured_ns = start_ns + warmup_ns;
         connections.measured_from_ns = measured_ns;
         let end_ns = measured_ns + nanoseconds(args.extent.duration);
@@ -67,7 +57,7 @@ pub(crate) fn run(args: &Rr) -> io::Result<Outcome> {
         connections.exchange(pace)?;
         Ok(connections.finish())
     };
-    let result = crew::run(threads, clock, prepare, work)?;
+    let result = crew::run(&args.target, clock, prepare, work)?;
     let from_ns = result.start_ns + warmup_ns;
     let outcome = Outcome::of("rr", &result, from_ns)
         .with("message_size", args.size, "B")

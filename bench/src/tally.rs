@@ -1,9 +1,12 @@
 //! What one thread of a run counted, and how threads are added up. Invariant: recording an
 //! operation allocates nothing and touches nothing that another thread writes.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use crate::failures::{Failure, Failures};
+use crate::progress::Live;
 
 /// Longest latency that is told apart, in nanoseconds: a minute. Longer ones count as this.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -25,6 +28,8 @@ pub(crate) struct Tally {
     pub(crate) latency_ns: Histogram<u64>,
     /// When the last measured operation or byte came, on the run's clock.
     pub(crate) last_ns: u64,
+    /// Where to say how far it is.
+    pub(crate) live: Arc<Live>,
 }
 
 impl Tally {
@@ -40,6 +45,7 @@ impl Tally {
             failures: Failures::default(),
             latency_ns,
             last_ns: 0,
+            live: Arc::default(),
         }
     }
 
@@ -53,6 +59,14 @@ impl Tally {
             self.latency_ns
                 .saturating_record(now_ns.saturating_sub(from_ns).max(1));
         }
+        self.publish();
+    }
+
+    /// Lets whoever watches the run see what was counted so far.
+    pub(crate) fn publish(&self) {
+        let bytes = self.bytes_sent + self.bytes_received;
+        self.live
+            .set(self.operations_all, bytes, self.failures.total());
     }
 
     pub(crate) fn fail(&mut self, failure: Failure) {
