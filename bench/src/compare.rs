@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Compare, json: bool) -> io::Result<()> {
     for Skipped { peer, reason } in &run.skipped {
         writeln!(stdout, "skipped: {peer}: {reason}")?;
     }
-    for note in &run.notes {
+    for note in summary::unusable(&run).iter().chain(&run.notes) {
         writeln!(stdout, "note: {note}")?;
     }
     Ok(())

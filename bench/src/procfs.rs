@@ -127,12 +127,13 @@ fn descendants(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
     found
 }
 
-/// Memory of a set of processes, in bytes.
+/// Memory of a set of processes, in bytes. Pages of files are left out: programs and libraries are
+/// mapped by whoever else runs them at the time, and belong to no connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// Each page divided by the number of processes that map it.
+    /// Each page of no file divided by the number of processes that map it.
     pub(crate) proportional: u64,
-    /// Pages that nobody else maps.
+    /// Pages that nobody else maps, those of files included.
     pub(crate) private: u64,
 }
 
@@ -153,7 +154,7 @@ impl Memory {
 fn rollup(text: &str) -> Memory {
     let bytes = |name: &str| field(text, name).unwrap_or_default() * 1024;
     Memory {
-        proportional: bytes("Pss:"),
+        proportional: bytes("Pss_Anon:") + bytes("Pss_Shmem:"),
         private: bytes("Private_Clean:") + bytes("Private_Dirty:"),
     }
 }
@@ -269,9 +270,9 @@ mod tests {
     #[test]
     fn memory_is_summed_in_bytes() {
         let text = "55-7f ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss:      120 kB\n\
-                    Pss_Dirty: 7 kB\nPrivate_Clean:  4 kB\nPrivate_Dirty: 96 kB\n";
+                    Pss_Anon: 30 kB\nPss_File: 80 kB\nPss_Shmem: 10 kB\nPrivate_Clean:  4 kB\nPrivate_Dirty: 96 kB\n";
         let expected = Memory {
-            proportional: 120 * 1024,
+            proportional: 40 * 1024,
             private: 100 * 1024,
         };
         assert_eq!(rollup(text), expected);

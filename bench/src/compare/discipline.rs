@@ -304,7 +304,7 @@ impl Discipline {
                 (extent.duration + extent.warmup).as_millis()
             )),
             Load::Idle => words(&format!(
-                "idle --connections {} --sources 4 --until-stdin-ends",
+                "idle --connections {} --sources 4 --patience 1m --until-stdin-ends",
                 extent.idle_connections
             )),
             Load::Tail { streams: 0 } => {

@@ -146,14 +146,33 @@ fn values(pairs: &[&Pair], key: &str) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Disciplines and peers that were run, but not once so that it could be used.
+pub(crate) fn unusable(run: &Run) -> Vec<String> {
+    let mut all: Vec<(&str, &str)> = Vec::new();
+    for pair in &run.pairs {
+        let key = (pair.discipline.as_str(), pair.peer.as_str());
+        if !all.contains(&key) {
+            all.push(key);
+        }
+    }
+    let is_used = |(discipline, peer): &(&str, &str)| {
+        run.pairs
+            .iter()
+            .any(|pair| pair.discipline == *discipline && pair.peer == *peer && is_sound(pair))
+    };
+    all.into_iter()
+        .filter(|key| !is_used(key))
+        .map(|(discipline, peer)| {
+            format!("{discipline}: {peer}: no pair without failures or with enough of the CPU")
+        })
+        .collect()
+}
+
 /// Figure `key` of everybody in `discipline`: name and median, Ringway first.
 pub(crate) fn medians(run: &Run, discipline: &str, key: &str) -> Vec<(String, f64)> {
     let mut of: Vec<(String, Vec<f64>)> = vec![(OURSELVES.to_owned(), Vec::new())];
-    for pair in run
-        .pairs
-        .iter()
-        .filter(|pair| pair.discipline == discipline)
-    {
+    let pairs = run.pairs.iter();
+    for pair in pairs.filter(|pair| pair.discipline == discipline && is_sound(pair)) {
         for (name, sample) in [(OURSELVES, &pair.ours), (&pair.peer, &pair.theirs)] {
             let Some(value) = sample.get(key) else {
                 continue;
@@ -260,6 +279,22 @@ pub(crate) mod tests {
         assert_eq!((nginx.dropped, nginx.ratio.pairs), (1, 7));
         assert!(!nginx.goal.unwrap().is_met);
         assert!(rows.iter().all(|row| row.peer != OURSELVES));
+    }
+
+    #[test]
+    fn a_peer_that_always_failed_is_named() {
+        let mut run = run();
+        assert!(unusable(&run).is_empty());
+        for pair in &mut run.pairs {
+            if pair.peer == "haproxy" {
+                pair.theirs.insert("failed".to_owned(), 1.0);
+            }
+        }
+        assert_eq!(
+            unusable(&run),
+            ["rr-64b: haproxy: no pair without failures or with enough of the CPU"]
+        );
+        assert!(rows(&run).iter().all(|row| row.peer != "haproxy"));
     }
 
     #[test]

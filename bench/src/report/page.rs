@@ -147,6 +147,7 @@ fn against_connections(html: &mut String, run: &Run) {
     let scale: Vec<(&Discipline, u32)> = discipline::ALL
         .iter()
         .filter(|discipline| is_of_scale(discipline))
+        .filter(|discipline| !medians(run, discipline.name, discipline.metric.key()).is_empty())
         .filter_map(|discipline| match discipline.load {
             Load::RoundTrips { connections, .. } => Some((discipline, connections)),
             Load::Short { .. } | Load::Streams { .. } | Load::Idle | Load::Tail { .. } => None,
@@ -242,7 +243,7 @@ fn how(html: &mut String, run: &Run) {
         );
         let _ = writeln!(html, "<li>{}</li>", escaped(&text));
     }
-    for note in &run.notes {
+    for note in summary::unusable(run).iter().chain(&run.notes) {
         let _ = writeln!(html, "<li>{}</li>", escaped(note));
     }
     html.push_str("</ul>\n");

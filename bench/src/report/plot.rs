@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 use crate::compare::table::figure;
 
 /// Sizes in the plot's own units; the page scales it.
-const WIDTH: f64 = 460.0;
+const WIDTH: f64 = 360.0;
 const BAR_HEIGHT: f64 = 18.0;
 const BAR_GAP: f64 = 8.0;
 const NAME_WIDTH: f64 = 104.0;
-const VALUE_WIDTH: f64 = 58.0;
-const LINES_HEIGHT: f64 = 260.0;
-const MARGIN_LEFT: f64 = 58.0;
+const VALUE_WIDTH: f64 = 56.0;
+const LINES_HEIGHT: f64 = 230.0;
+const MARGIN_LEFT: f64 = 50.0;
 const MARGIN_RIGHT: f64 = 12.0;
 const MARGIN_TOP: f64 = 10.0;
 const MARGIN_BOTTOM: f64 = 30.0;
@@ -223,7 +223,7 @@ mod tests {
             &[("ringway".to_owned(), 5.0), ("nginx".to_owned(), 10.0)],
         );
         assert!(
-            svg.contains("width=\"149.0\"") && svg.contains("width=\"298.0\""),
+            svg.contains("width=\"100.0\"") && svg.contains("width=\"200.0\""),
             "{svg}"
         );
         assert!(svg.contains(">5.00<") && svg.contains(">10.0<"), "{svg}");
