@@ -54,10 +54,7 @@ pub(crate) fn run(args: &Compare, json: bool) -> io::Result<()> {
             "no network namespace ({error}): on the host's loopback"
         ));
     }
-    let run = Comparison::new(args, namespace, notes)?.run()?;
-    if let Some(directory) = &args.record {
-        run.save(directory)?;
-    }
+    let run = Comparison::new(args, namespace, notes)?.run(args.record.as_deref())?;
     let mut stdout = io::stdout().lock();
     if json {
         return writeln!(stdout, "{}", serde_json::to_string(&run)?);
@@ -156,7 +153,8 @@ impl Comparison {
         })
     }
 
-    fn run(mut self) -> io::Result<Run> {
+    /// Runs all disciplines, and records after each, so that one that is broken off is not lost.
+    fn run(mut self, directory: Option<&Path>) -> io::Result<Run> {
         let count = self.disciplines.len();
         for (place, discipline) in self.disciplines.clone().into_iter().enumerate() {
             eprintln!(
@@ -174,8 +172,13 @@ impl Comparison {
                 continue;
             }
             self.compare(discipline)?;
+            self.run.environment.load_after = environment::load_average();
+            if let Some(directory) = directory {
+                self.run.save(directory)?;
+                let rows = summary::rows(&self.run);
+                std::fs::write(directory.join("table.md"), table::markdown(&rows))?;
+            }
         }
-        self.run.environment.load_after = environment::load_average();
         Ok(self.run)
     }
 

@@ -28,17 +28,32 @@ pub(crate) fn size_not_zero(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Longest duration: sums of a few of them still fit every clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A duration: `500ms`, `2s`, `10m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no duration: write 500ms, 2s, 10m or 1h");
     let (number, unit) = split(text);
     let number: u32 = number.parse().map_err(|_| wrong())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number.into())),
-        "s" => Ok(Duration::from_secs(number.into())),
-        "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
-        "h" => Ok(Duration::from_secs(u64::from(number) * 3600)),
-        _ => Err(wrong()),
+    let duration = match unit {
+        "ms" => Duration::from_millis(number.into()),
+        "s" => Duration::from_secs(number.into()),
+        "m" => Duration::from_secs(u64::from(number) * 60),
+        "h" => Duration::from_secs(u64::from(number) * 3600),
+        _ => return Err(wrong()),
+    };
+    match duration > LONGEST {
+        true => Err(format!("`{text}` is more than a year")),
+        false => Ok(duration),
+    }
+}
+
+/// A duration that is more than nothing.
+pub(crate) fn duration_not_zero(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        time => Ok(time),
     }
 }
 
@@ -81,8 +96,9 @@ mod tests {
         for (text, ms) in [("0s", 0), ("500ms", 500), ("2s", 2000), ("1m", 60_000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "s", "1.5s", "2d", "-1s"] {
+        for text in ["", "5", "s", "1.5s", "2d", "-1s", "9999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert!(duration_not_zero("0s").is_err());
     }
 }

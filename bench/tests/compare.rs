@@ -126,6 +126,8 @@ fn six_pairs_have_an_interval_and_a_report() {
     let markdown = String::from_utf8(report.stdout).unwrap();
     let row = "| 64 B round trips, 64 connections (CPU us) | tokio |";
     assert!(markdown.contains(row), "{markdown}");
+    let recorded = std::fs::read_to_string(directory.path().join("table.md")).unwrap();
+    assert!(recorded.contains(row), "{recorded}");
     let page = std::fs::read_to_string(&out).unwrap();
     assert!(page.contains("64 B round trips, 64 connections"), "{page}");
 }

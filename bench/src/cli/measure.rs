@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::compare::discipline::{self, Discipline};
 use crate::peer::Relay;
-use crate::values::duration;
+use crate::values::{duration, duration_not_zero};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Compare {
@@ -49,7 +49,7 @@ pub(crate) struct Compare {
     /// The CPU of clients and servers [default: the last usable one]
     #[arg(long, value_name = "CPU")]
     pub(crate) load_cpu: Option<usize>,
-    /// Record the run in this directory
+    /// Record the run in this directory, as it goes
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
     /// Stay on the loopback of the host even as root
@@ -129,12 +129,5 @@ fn discipline_name(text: &str) -> Result<String, String> {
             let names: Vec<&str> = discipline::ALL.iter().map(|known| known.name).collect();
             Err(format!("there are {}", names.join(", ")))
         }
-    }
-}
-
-fn duration_not_zero(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("must be more than nothing".to_owned()),
-        time => Ok(time),
     }
 }
