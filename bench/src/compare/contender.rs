@@ -48,6 +48,9 @@ const CONNECTIONS_MAX: u64 = 40_000;
 /// Descriptors that a balancer may need for a connection: two sockets, and a share of pipes.
 const DESCRIPTORS_EACH: u64 = 4;
 
+/// What nginx counts as connections besides: listeners, and more.
+const SPARE_CONNECTIONS: u64 = 64;
+
 /// The connections that every balancer here can hold: descriptors are inherited.
 pub(super) fn connections_max() -> u64 {
     let limit = getrlimit(Resource::Nofile).current;
@@ -217,11 +220,11 @@ fn nginx(relays: &[Relay], directory: &Path) -> String {
     }
     let _ = write!(
         text,
-        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile {};\npid {};\n\
+        "daemon off;\nworker_processes 1;\npid {};\n\
          events {{ worker_connections {}; }}\nstream {{\n  access_log off;\n",
-        connections_max() * 2,
         directory.join("nginx.pid").display(),
-        connections_max() * 2,
+        // A connection and its other half.
+        connections_max() * 2 + SPARE_CONNECTIONS,
     );
     for (place, relay) in relays.iter().enumerate() {
         let _ = write!(text, "  upstream p{place} {{");
