@@ -11,8 +11,9 @@ use crate::stats::{Better, Ratio, Verdict, median, noise_floor, ratio, verdict};
 /// How Ringway is called where it is its own peer.
 pub(crate) const OURSELVES: &str = "ringway";
 
-/// More of the machine than this, in percent, taken away by the host makes a sample worthless.
-const STEAL_PERCENT_MAX: f64 = 0.5;
+/// More of the machine than this, in percent, taken away by the host makes a sample worthless. Less
+/// cannot be told: in the short samples of a quick run a single tick of the counter is almost one.
+const STEAL_PERCENT_MAX: f64 = 2.0;
 
 /// A discipline against one peer.
 #[derive(Debug, Clone)]
