@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::cli::{Compare, PeerName};
 use crate::peer::Relay;
-use crate::stats::{PAIRS_MIN, median};
+use crate::stats::median;
 use contender::{Contender, peer_name};
 use discipline::{Discipline, Extent};
 use record::{Environment, First, Pair, Participant, Peak, Run, Skipped};
@@ -27,6 +27,8 @@ use sample::{Metric, Rate, Sample};
 use summary::OURSELVES;
 
 const PAIRS: usize = 10;
+/// Two more than an interval needs: the host may spoil some.
+const PAIRS_QUICK: usize = 8;
 const SAMPLE: Duration = Duration::from_secs(3);
 const SAMPLE_QUICK: Duration = Duration::from_millis(600);
 /// The peers of a quick run.
@@ -107,7 +109,7 @@ impl Comparison {
         };
         let pairs = args.pairs.map_or(PAIRS, std::num::NonZeroUsize::get);
         let pairs = if args.quick && args.pairs.is_none() {
-            PAIRS_MIN
+            PAIRS_QUICK
         } else {
             pairs
         };

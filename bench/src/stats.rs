@@ -8,7 +8,7 @@
 //! that is symmetric, which logarithms of ratios of exchangeable pairs are.
 
 /// Fewest pairs for which the widest interval there is reaches 95 %.
-pub(crate) const PAIRS_MIN: usize = 6;
+const PAIRS_MIN: usize = 6;
 
 /// The chance, in each tail, that the interval misses.
 const TAIL: f64 = 0.025;
@@ -132,12 +132,12 @@ pub(crate) fn noise_floor(against_itself: &Ratio) -> Option<f64> {
     Some(low.ln().abs().max(high.ln().abs()).exp())
 }
 
-/// Judges `ratio`; `floor` is the noise floor, if one was measured.
+/// Judges `ratio`; without a noise `floor` nothing can be said.
 pub(crate) fn verdict(ratio: &Ratio, floor: Option<f64>, better: Better) -> Verdict {
-    let Some((low, high)) = ratio.interval else {
+    let (Some((low, high)), Some(floor)) = (ratio.interval, floor) else {
         return Verdict::TooFewPairs;
     };
-    let above_floor = floor.is_none_or(|floor| ratio.middle.ln().abs() > floor.ln());
+    let above_floor = ratio.middle.ln().abs() > floor.ln();
     let (is_lower, is_higher) = (high < 1.0 && above_floor, low > 1.0 && above_floor);
     match (is_lower, is_higher, better) {
         (true, _, Better::Lower) | (_, true, Better::Higher) => Verdict::Ahead,
@@ -236,6 +236,8 @@ mod tests {
             ..of(0.5, 0.5, 0.5)
         };
         assert_eq!(verdict(&few, floor, Better::Lower), Verdict::TooFewPairs);
+        let clear = of(0.5, 0.4, 0.6);
+        assert_eq!(verdict(&clear, None, Better::Lower), Verdict::TooFewPairs);
     }
 
     /// Over all signs of symmetric noise, the interval misses the truth as rarely as it says: exactly

@@ -19,7 +19,7 @@ pub(crate) struct Compare {
     /// Only these peers
     #[arg(long, value_delimiter = ',', value_enum, value_name = "PEER")]
     pub(crate) peers: Vec<PeerName>,
-    /// Pairs of samples for each discipline and peer; an interval needs 6 [default: 10, or 6 if quick]
+    /// Pairs of samples for each discipline and peer; an interval needs 6 [default: 10, or 8 if quick]
     #[arg(long, value_name = "N")]
     pub(crate) pairs: Option<NonZeroUsize>,
     /// How long a sample is measured [default: 3s, or 600ms if quick]

@@ -273,7 +273,7 @@ mod tests {
         let page = page(&[summary::tests::run()]);
         for expected in [
             "<h2>2026-01-02</h2>",
-            "ahead 3, behind 0",
+            "ahead 1, behind 0",
             "<td class=\"n\">8.08</td><td class=\"n\">9.90</td>",
             "<td class=\"ahead\">ahead</td>",
             "<figcaption>64 B round trips, 64 connections</figcaption>",
