@@ -8,6 +8,7 @@ use ringway_flow::RelayMode;
 
 use crate::address::{BackendAddress, BindAddress};
 use crate::amounts::{Int, Rate, Seconds, Size, Time};
+use crate::check_values::{Bytes, HostHeader, RequestPath};
 use crate::compound::{Auto, List, Named, Off, OneOrMany, Or, OrNull, Same, Words};
 use crate::grammar::Preset::{Absent, Is, Required};
 use crate::grammar::mapping;
@@ -194,11 +195,14 @@ mapping! {
         "rise" rise: Int<1, 1000> = Is("2"), "successes in a row that turn a backend up";
         "fall" fall: Int<1, 1000> = Is("3"), "failures in a row that turn a backend down";
         "port" port: Or<Same, Int<1, 65_535>> = Is("same"), "same: the backend's own port";
-        "path" path: String = Is("/"), "http: what is requested";
-        "host" host: Option<String> = Absent, "http: the Host header";
+        "path" path: RequestPath = Is("/"), "http: what is requested";
+        "host" host: Option<HostHeader> = Absent,
+            "http: the Host header; absent: the address that is connected to";
         "status" status: List<Statuses, 1, 64> = Is("[200-399]"), "http: statuses that are a success";
-        "send" send: String = Is("''"), "exchange: bytes to send";
-        "expect" expect: String = Is("''"), "exchange: bytes to expect";
+        "send" send: Bytes = Is("''"),
+            "exchange: bytes to send, with escapes such as \\xff; empty: the backend speaks first";
+        "expect" expect: Bytes = Is("''"),
+            "exchange: bytes the answer begins with, with escapes such as \\xff; empty: any byte";
     }
 }
 

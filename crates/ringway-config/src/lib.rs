@@ -11,6 +11,7 @@
 
 mod address;
 mod amounts;
+mod check_values;
 mod compound;
 mod grammar;
 mod keys;
@@ -38,9 +39,9 @@ mod tests;
 pub use address::{AddressError, AdminBind, BackendAddress, BindAddress};
 pub use load::{LoadError, load, parse};
 pub use model::{
-    Access, AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerLimits,
-    ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, Shutdown, TcpOptions, WhenBackendDown,
-    Workers,
+    Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
+    ListenerLimits, ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, Shutdown, TcpOptions,
+    WhenBackendDown, Workers,
 };
 pub use problem::{Errors, Problem};
 pub use proxy::{Proxy, ProxyError};

@@ -44,6 +44,10 @@ pub(crate) const DURATION_MS_MAX: u64 = 8760 * HOUR_MS;
 pub(crate) const PROBE_MS_MAX: u64 = 24 * HOUR_MS;
 /// Shortest interval of a health check, in milliseconds.
 pub(crate) const PROBE_INTERVAL_MS_MIN: u64 = 10;
+/// Longest path or host of an HTTP check.
+pub(crate) const CHECK_TEXT_CHARS_MAX: usize = 1024;
+/// Most bytes a check sends or expects: they fit the kernel's buffers at once.
+pub(crate) const CHECK_BYTES_MAX: usize = 4096;
 /// Longest attempt to connect, in milliseconds: the kernel's own retries end after about that.
 pub(crate) const CONNECT_MS_MAX: u64 = 600 * SECOND_MS;
 /// Largest `TCP_KEEPIDLE` and `TCP_KEEPINTVL` of tcp(7), in seconds (`MAX_TCP_KEEPIDLE`).

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
+use ringway_health::StatusRange;
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
 use crate::amounts::{Int, Rate, Seconds, Size, Time};
@@ -13,13 +14,13 @@ use crate::compound::{Entry, List, OneOrMany, OrNull};
 use crate::keys;
 use crate::listener_rules;
 use crate::model::{
-    Access, AccessLog, Backend, Config, HealthCheck, Keepalive, Listener, ListenerLimits,
-    ListenerTimeouts, Log, Pool, Shutdown, TcpOptions,
+    Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
+    ListenerLimits, ListenerTimeouts, Log, Pool, Shutdown, TcpOptions,
 };
 use crate::pool_rules;
 use crate::problem::{Collector, quoted};
 use crate::suggest::nearest;
-use crate::values::{FilePath, PoolName};
+use crate::values::{FilePath, PoolName, Statuses};
 use crate::walk::Field;
 
 /// The model of `document`; `None` after noting why not.
@@ -358,7 +359,30 @@ fn health_check(raw: &keys::HealthCheck) -> Option<HealthCheck> {
     check.params.rise = raw.rise.get()?.0;
     check.params.fall = raw.fall.get()?.0;
     check.port = port.and_then(|port| u16::try_from(port).ok());
+    check.kind = check_kind(raw)?;
     Some(check)
+}
+
+fn check_kind(raw: &keys::HealthCheck) -> Option<CheckKind> {
+    Some(match raw.kind.get()? {
+        keys::CheckType::Tcp => CheckKind::Tcp,
+        keys::CheckType::Http => {
+            let List(ranges) = raw.status.get()?;
+            let range = |&Statuses(from, to): &Statuses| StatusRange { from, to };
+            CheckKind::Http {
+                path: raw.path.get()?.0.clone(),
+                host: raw.host.get()?.as_ref().map(|host| host.0.clone()),
+                statuses: ranges
+                    .iter()
+                    .map(|item| item.get().map(range))
+                    .collect::<Option<_>>()?,
+            }
+        }
+        keys::CheckType::Exchange => CheckKind::Exchange {
+            send: raw.send.get()?.0.clone(),
+            expect: raw.expect.get()?.0.clone(),
+        },
+    })
 }
 
 /// `Some(None)` is off, `None` is wrong.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ringway_balance::{Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
-use ringway_health::ProbeParams;
+use ringway_health::{ProbeParams, StatusRange};
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
 
@@ -282,9 +282,11 @@ impl Backend {
     }
 }
 
-/// Active checks of a pool's backends: a TCP connection that is opened and closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Active checks of a pool's backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
+    /// What is asked of a backend.
+    pub kind: CheckKind,
     /// Cadence and thresholds.
     pub params: ProbeParams,
     /// The port that is probed; `None` is the backend's own.
@@ -295,6 +297,7 @@ impl Default for HealthCheck {
     fn default() -> Self {
         let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
         HealthCheck {
+            kind: CheckKind::Tcp,
             params: ProbeParams {
                 interval,
                 timeout,
@@ -304,6 +307,29 @@ impl Default for HealthCheck {
             port: None,
         }
     }
+}
+
+/// What a health check asks of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    /// To take a connection.
+    Tcp,
+    /// To answer an HTTP/1.1 request.
+    Http {
+        /// What is requested; it starts with `/`.
+        path: String,
+        /// The Host header; `None` is the address that is connected to.
+        host: Option<String>,
+        /// The statuses that are a success.
+        statuses: Vec<StatusRange>,
+    },
+    /// To answer some bytes, or to speak first.
+    Exchange {
+        /// What is sent; empty is nothing.
+        send: Vec<u8>,
+        /// What the answer begins with; empty is any byte.
+        expect: Vec<u8>,
+    },
 }
 
 /// What happens to established connections of a backend that goes down.

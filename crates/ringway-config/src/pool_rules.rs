@@ -79,15 +79,15 @@ fn check_times(check: &keys::HealthCheck, found: &mut Collector<'_>) {
 fn check_type(check: &keys::HealthCheck, found: &mut Collector<'_>) {
     let Some(kind) = check.kind.get() else { return };
     if *kind != CheckType::Http {
-        belongs_to("http", &check.path, |path| path == "/", found);
+        belongs_to("http", &check.path, |path| path.0 == "/", found);
         belongs_to("http", &check.host, Option::is_none, found);
         let all_well = Some(&Statuses(200, 399));
         let is_default = |List(ranges): &List<Statuses, 1, 64>| matches!(ranges.as_slice(), [range] if range.get() == all_well);
         belongs_to("http", &check.status, is_default, found);
     }
     if *kind != CheckType::Exchange {
-        belongs_to("exchange", &check.send, String::is_empty, found);
-        belongs_to("exchange", &check.expect, String::is_empty, found);
+        belongs_to("exchange", &check.send, |bytes| bytes.0.is_empty(), found);
+        belongs_to("exchange", &check.expect, |bytes| bytes.0.is_empty(), found);
     }
 }
 

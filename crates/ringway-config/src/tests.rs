@@ -14,6 +14,10 @@ mod schema_fit;
 
 /// A text in which `key`, a path such as `listeners.*.timeouts.idle`, has the value `value`.
 fn text_with(key: &str, value: &str) -> String {
+    text_with_all(&[(key, value)])
+}
+
+fn text_with_all(changes: &[(&str, &str)]) -> String {
     let mut document = json!({
         "listeners": {"l": {"bind": "127.0.0.1:0", "pool": "p"}},
         "pools": {
@@ -21,7 +25,15 @@ fn text_with(key: &str, value: &str) -> String {
             "q": {"backends": [{"address": "127.0.0.1:8"}]},
         },
     });
-    let mut slot = &mut document;
+    for (key, value) in changes {
+        *slot_of(&mut document, key) = serde_yaml::from_str(value).expect("YAML");
+    }
+    // JSON is YAML.
+    document.to_string()
+}
+
+fn slot_of<'d>(document: &'d mut Json, key: &str) -> &'d mut Json {
+    let mut slot = document;
     let mut above = "";
     for step in key.split('.') {
         let name = match (above, step) {
@@ -35,9 +47,7 @@ fn text_with(key: &str, value: &str) -> String {
         };
         above = step;
     }
-    *slot = serde_yaml::from_str(value).expect("YAML");
-    // JSON is YAML.
-    document.to_string()
+    slot
 }
 
 /// The full key of everything that has no keys below it.
@@ -126,6 +136,12 @@ const CHANGES: &[(&str, &str)] = &[
     ("pools.*.backends.weight", "7"),
     ("pools.*.backends.backup", "true"),
     ("pools.*.backends.max_connections", "7"),
+    ("pools.*.health_check.type", "http"),
+    ("pools.*.health_check.path", "/healthz"),
+    ("pools.*.health_check.host", "a.example"),
+    ("pools.*.health_check.status", "[204]"),
+    ("pools.*.health_check.send", "PING"),
+    ("pools.*.health_check.expect", "PONG"),
     ("pools.*.health_check.interval", "7s"),
     ("pools.*.health_check.timeout", "7ms"),
     ("pools.*.health_check.rise", "7"),
@@ -143,6 +159,16 @@ const CHANGES: &[(&str, &str)] = &[
     ("shutdown.drain", "7s"),
 ];
 
+/// What must be written for a key to have an effect.
+fn needed_by(key: &str) -> Vec<(&'static str, &'static str)> {
+    let kind = match key.strip_prefix("pools.*.health_check.") {
+        Some("path" | "host" | "status") => "http",
+        Some("send" | "expect") => "exchange",
+        Some(_) | None => return Vec::new(),
+    };
+    vec![("pools.*.health_check.type", kind)]
+}
+
 /// For every unsupported key a value that asks for it.
 const REFUSED: &[(&str, &str)] = &[
     ("listeners.*.protocol", "udp"),
@@ -150,12 +176,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("listeners.*.proxy_protocol.mode", "required"),
     ("listeners.*.proxy_protocol.trusted", "[10.0.0.0/8]"),
     ("listeners.*.timeouts.handshake", "7s"),
-    ("pools.*.health_check.type", "http"),
-    ("pools.*.health_check.path", "/healthz"),
-    ("pools.*.health_check.host", "a.example"),
-    ("pools.*.health_check.status", "[204]"),
-    ("pools.*.health_check.send", "PING"),
-    ("pools.*.health_check.expect", "PONG"),
     ("pools.*.outlier", "{}"),
     ("pools.*.connect.source", "[10.0.0.1]"),
     ("pools.*.send_proxy_protocol", "v2"),
@@ -182,9 +202,10 @@ fn every_key_is_in_the_model_or_refused_by_name() {
 
 #[test]
 fn every_supported_key_changes_the_model() {
-    let base = crate::parse("f", &text_with("workers", "auto")).expect("valid");
     for (key, value) in CHANGES {
-        let text = text_with(key, value);
+        let needed = needed_by(key);
+        let base = crate::parse("f", &text_with_all(&needed)).expect("valid");
+        let text = text_with_all(&[needed.as_slice(), &[(key, value)]].concat());
         match crate::parse("f", &text) {
             Ok(config) => assert_ne!(
                 config, base,

@@ -108,10 +108,7 @@ impl Board {
 
     fn note_probe(&self, key: BackendKey, at: Duration, took: Duration, result: &ProbeResult) {
         let (pool, backend) = self.place(key);
-        let label = match result {
-            ProbeResult::Ok => CheckResult::Pass,
-            ProbeResult::Failed(_) => CheckResult::Fail,
-        };
+        let label = label_of(result);
         if let Some(block) = &backend.block {
             block.record(label, unix_millis());
         }
@@ -187,7 +184,7 @@ pub(crate) fn first_round_timeout(config: &Config) -> Duration {
         config
             .pools
             .iter()
-            .filter_map(|pool| Some((pool, pool.health?)))
+            .filter_map(|pool| Some((pool, pool.health.as_ref()?)))
     };
     let fleet = checked().map(|(pool, _)| pool.backends.len()).sum();
     let longest = checked().map(|(_, check)| {
@@ -196,6 +193,24 @@ pub(crate) fn first_round_timeout(config: &Config) -> Duration {
     longest
         .max()
         .map_or(Duration::ZERO, |longest| longest + SLACK)
+}
+
+/// The label under which a check is counted.
+fn label_of(result: &ProbeResult) -> CheckResult {
+    match result {
+        ProbeResult::Ok => CheckResult::Pass,
+        ProbeResult::Failed(failure) => match failure {
+            ProbeFailure::Refused => CheckResult::Refused,
+            ProbeFailure::Timeout => CheckResult::Timeout,
+            ProbeFailure::Reset => CheckResult::Reset,
+            ProbeFailure::EarlyClose => CheckResult::EarlyClose,
+            ProbeFailure::WrongAnswer(_) => CheckResult::WrongAnswer,
+            ProbeFailure::Unreachable => CheckResult::Unreachable,
+            ProbeFailure::NoPorts => CheckResult::NoPorts,
+            ProbeFailure::Resources => CheckResult::Resources,
+            ProbeFailure::Other(_) => CheckResult::Other,
+        },
+    }
 }
 
 /// All keys of a pool's backends.
@@ -267,7 +282,27 @@ mod tests {
         };
         assert_eq!(board.standing(0, 1), expected);
         assert_eq!(board.check_time(0).unwrap().count(), 2);
-        assert_eq!(board.block(0, 1).unwrap().checks(CheckResult::Fail), 1);
+        assert_eq!(board.block(0, 1).unwrap().checks(CheckResult::Refused), 1);
+    }
+
+    #[test]
+    fn a_check_is_counted_under_the_name_it_is_told_by() {
+        let failures = [
+            ProbeFailure::Refused,
+            ProbeFailure::Timeout,
+            ProbeFailure::Reset,
+            ProbeFailure::EarlyClose,
+            ProbeFailure::WrongAnswer(ringway_health::Excerpt::of(b"no")),
+            ProbeFailure::Unreachable,
+            ProbeFailure::NoPorts,
+            ProbeFailure::Resources,
+            ProbeFailure::Other(5),
+        ];
+        assert_eq!(failures.len() + 1, CheckResult::COUNT);
+        for failure in failures {
+            let counted = label_of(&ProbeResult::Failed(failure));
+            assert_eq!(counted.as_label(), failure.as_label());
+        }
     }
 
     #[test]

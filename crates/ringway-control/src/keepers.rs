@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringway_config::{BackendAddress, Config, HealthCheck};
-use ringway_health::{key_of, owner};
+use ringway_config::{BackendAddress, CheckKind, Config, HealthCheck};
+use ringway_health::{Check, http_request, key_of, owner};
 use ringway_keeper::{KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn};
 
 use crate::error::StartError;
@@ -22,9 +22,11 @@ pub(crate) fn targets(config: &Config, workers: usize) -> Vec<Vec<Target>> {
         for (backend, key) in pool.backends.iter().zip(keys(at, pool.backends.len())) {
             let name = format!("{}/{}", pool.name, backend.address);
             let keeper = owner(key_of(&name), place(workers));
+            let address = probe_address(&backend.address, check);
             by_keeper[usize::from(keeper)].push(Target {
                 key,
-                address: probe_address(&backend.address, check),
+                check: Arc::new(probe_check(check, &address)),
+                address,
                 params: check.params,
             });
         }
@@ -40,6 +42,30 @@ fn probe_address(address: &BackendAddress, check: &HealthCheck) -> ProbeAddress 
             ProbeAddress::Tcp(address)
         }
         BackendAddress::Unix(path) => ProbeAddress::Unix(Path::to_owned(path)),
+    }
+}
+
+fn probe_check(check: &HealthCheck, address: &ProbeAddress) -> Check {
+    match &check.kind {
+        CheckKind::Tcp => Check::Connect,
+        CheckKind::Http {
+            path,
+            host,
+            statuses,
+        } => {
+            let host = host.clone().unwrap_or_else(|| match address {
+                ProbeAddress::Tcp(address) => address.to_string(),
+                ProbeAddress::Unix(_) => "localhost".to_owned(),
+            });
+            Check::Http {
+                request: http_request(path, &host),
+                statuses: statuses.clone(),
+            }
+        }
+        CheckKind::Exchange { send, expect } => Check::Exchange {
+            send: send.clone(),
+            expect: expect.clone(),
+        },
     }
 }
 
@@ -114,6 +140,34 @@ mod tests {
                 panic!("not TCP: {:?}", all[0]);
             };
             assert_eq!(address.port(), 8081);
+        }
+    }
+
+    #[test]
+    fn an_http_check_names_the_host_it_was_told_or_where_it_connects_to() {
+        let request = |host: Option<&str>, address: &str| {
+            let check = HealthCheck {
+                port: (!address.starts_with("unix:")).then_some(8081),
+                kind: CheckKind::Http {
+                    path: "/healthz".to_owned(),
+                    host: host.map(str::to_owned),
+                    statuses: Vec::new(),
+                },
+                ..HealthCheck::default()
+            };
+            let address = probe_address(&address.parse().unwrap(), &check);
+            let request = probe_check(&check, &address).request().to_vec();
+            String::from_utf8(request).unwrap()
+        };
+        for (host, address, expected) in [
+            (None, "10.0.0.1:80", "10.0.0.1:8081"),
+            (None, "[2001:db8::1]:80", "[2001:db8::1]:8081"),
+            (None, "unix:/run/b.sock", "localhost"),
+            (Some("app.example"), "10.0.0.1:80", "app.example"),
+        ] {
+            let request = request(host, address);
+            let begin = format!("GET /healthz HTTP/1.1\r\nHost: {expected}\r\n");
+            assert!(request.starts_with(&begin), "{request}");
         }
     }
 

@@ -79,6 +79,8 @@ struct BackendStatus {
     last_check_seconds: Option<f64>,
     /// Why the last failed check failed.
     last_failure: Option<&'static str>,
+    /// The beginning of the wrong answer it got, in printable ASCII; none for every other reason.
+    last_failure_got: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -172,6 +174,9 @@ impl Instance {
             since_seconds: ago(standing.since),
             last_check_seconds: standing.checked_at.map(ago),
             last_failure: standing.last_failure.map(|failure| failure.as_label()),
+            last_failure_got: standing
+                .last_failure
+                .and_then(|failure| failure.got().map(ToString::to_string)),
         }
     }
 

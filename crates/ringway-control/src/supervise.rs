@@ -20,6 +20,7 @@ use ringway_health::{Health, Transition};
 use ringway_keeper::{BackendKey, KeeperHandle};
 use ringway_worker::WorkerError;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::field::display;
 use tracing::{info, warn};
 
 use crate::access_log::AccessLog;
@@ -180,9 +181,10 @@ impl Supervisor {
         let backend = &pool.backends[usize::from(key.backend)];
         let (pool, reason) = (&pool.name, transition.reason.as_label());
         let (from, to) = (transition.from.as_label(), transition.to.as_label());
+        let got = transition.reason.got().map(display);
         match transition.to {
-            Health::Unknown | Health::Up => info!(pool, backend, from, to, reason, "health"),
-            Health::Down => warn!(pool, backend, from, to, reason, "health"),
+            Health::Unknown | Health::Up => info!(pool, backend, from, to, reason, got, "health"),
+            Health::Down => warn!(pool, backend, from, to, reason, got, "health"),
         }
     }
 }

@@ -16,12 +16,7 @@
 use std::time::Duration;
 
 use crate::ProbeParams;
-
-// Linux error numbers, the same on every platform that has io_uring.
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOBUFS: i32 = 105;
+use crate::failure::{ProbeFailure, ProbeResult};
 
 /// What a backend is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,67 +36,6 @@ impl Health {
             Self::Unknown => "unknown",
             Self::Up => "up",
             Self::Down => "down",
-        }
-    }
-}
-
-/// How one probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProbeResult {
-    /// The backend answered in time.
-    Ok,
-    /// It did not, and why.
-    Failed(ProbeFailure),
-}
-
-impl ProbeResult {
-    /// `ok`, or the label of the failure.
-    pub const fn as_label(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed(failure) => failure.as_label(),
-        }
-    }
-}
-
-/// Why a probe failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProbeFailure {
-    /// The host answered that nobody listens there (ECONNREFUSED).
-    Refused,
-    /// No answer within the time allowed, by the probe's deadline or the kernel's (ETIMEDOUT).
-    Timeout,
-    /// The connection was made and torn down at once (ECONNRESET, EPIPE).
-    Reset,
-    /// No way to the host (EHOSTUNREACH, ENETUNREACH, ENETDOWN).
-    Unreachable,
-    /// This host has no local port or address left for the probe (EADDRNOTAVAIL).
-    NoPorts,
-    /// Any other error number of the system.
-    Other(i32),
-}
-
-impl ProbeFailure {
-    /// A stable lower-case name. The error number of [`Other`](Self::Other) is not part of it, so the set of
-    /// labels is closed.
-    pub const fn as_label(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Unreachable => "unreachable",
-            Self::NoPorts => "no_ports",
-            Self::Other(_) => "other",
-        }
-    }
-
-    /// Whether the failure says anything about the backend. A host that has no port, descriptor or memory
-    /// left for a probe knows no more than before, and must not take its backends for dead.
-    pub const fn is_of_backend(self) -> bool {
-        match self {
-            Self::Refused | Self::Timeout | Self::Reset | Self::Unreachable => true,
-            Self::NoPorts => false,
-            Self::Other(errno) => !matches!(errno, ENOMEM | ENFILE | EMFILE | ENOBUFS),
         }
     }
 }
@@ -237,26 +171,27 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Excerpt;
     use proptest::prelude::*;
     use std::fmt::Write as _;
 
-    const FAILURES: [ProbeFailure; 5] = [
-        ProbeFailure::Refused,
-        ProbeFailure::Timeout,
-        ProbeFailure::Reset,
-        ProbeFailure::Unreachable,
-        ProbeFailure::Other(5),
-    ];
+    fn failures() -> [ProbeFailure; 7] {
+        [
+            ProbeFailure::Refused,
+            ProbeFailure::Timeout,
+            ProbeFailure::Reset,
+            ProbeFailure::EarlyClose,
+            ProbeFailure::WrongAnswer(Excerpt::of(b"no")),
+            ProbeFailure::Unreachable,
+            ProbeFailure::Other(5),
+        ]
+    }
 
     #[test]
     fn a_shortage_of_this_host_is_not_the_backends_fault() {
         let mut judge = Judge::new(&params(1, 1));
         judge.on_result(Duration::ZERO, &ProbeResult::Ok);
-        for failure in [
-            ProbeFailure::NoPorts,
-            ProbeFailure::Other(EMFILE),
-            ProbeFailure::Other(ENOBUFS),
-        ] {
+        for failure in [ProbeFailure::NoPorts, ProbeFailure::Resources] {
             let now = Duration::from_secs(1);
             assert_eq!(judge.on_result(now, &ProbeResult::Failed(failure)), None);
             assert_eq!(
@@ -305,7 +240,8 @@ mod tests {
         ];
         let mut table = String::new();
         for state in states {
-            let results = std::iter::once(ProbeResult::Ok).chain(FAILURES.map(ProbeResult::Failed));
+            let results =
+                std::iter::once(ProbeResult::Ok).chain(failures().map(ProbeResult::Failed));
             for result in results {
                 let mut judge = judge_in(state);
                 let change = judge.on_result(Duration::from_secs(9), &result);
@@ -314,7 +250,7 @@ mod tests {
                     format!("{}>{}", change.from.as_label(), change.to.as_label())
                 });
                 let line = format!(
-                    "{:8} {:11} {:7} {change}",
+                    "{:8} {:12} {:7} {change}",
                     short(state),
                     result.as_label(),
                     short(judge.state)
@@ -326,42 +262,54 @@ mod tests {
     }
 
     const EXPECTED_TABLE: &str = "\
-unknown  ok          up-0    unknown>up
-unknown  refused     down+0  unknown>down
-unknown  timeout     down+0  unknown>down
-unknown  reset       down+0  unknown>down
-unknown  unreachable down+0  unknown>down
-unknown  other       down+0  unknown>down
-up-0     ok          up-0    -
-up-0     refused     up-1    -
-up-0     timeout     up-1    -
-up-0     reset       up-1    -
-up-0     unreachable up-1    -
-up-0     other       up-1    -
-up-1     ok          up-0    -
-up-1     refused     up-2    -
-up-1     timeout     up-2    -
-up-1     reset       up-2    -
-up-1     unreachable up-2    -
-up-1     other       up-2    -
-up-2     ok          up-0    -
-up-2     refused     down+0  up>down
-up-2     timeout     down+0  up>down
-up-2     reset       down+0  up>down
-up-2     unreachable down+0  up>down
-up-2     other       down+0  up>down
-down+0   ok          down+1  -
-down+0   refused     down+0  -
-down+0   timeout     down+0  -
-down+0   reset       down+0  -
-down+0   unreachable down+0  -
-down+0   other       down+0  -
-down+1   ok          up-0    down>up
-down+1   refused     down+0  -
-down+1   timeout     down+0  -
-down+1   reset       down+0  -
-down+1   unreachable down+0  -
-down+1   other       down+0  -
+unknown  ok           up-0    unknown>up
+unknown  refused      down+0  unknown>down
+unknown  timeout      down+0  unknown>down
+unknown  reset        down+0  unknown>down
+unknown  early_close  down+0  unknown>down
+unknown  wrong_answer down+0  unknown>down
+unknown  unreachable  down+0  unknown>down
+unknown  other        down+0  unknown>down
+up-0     ok           up-0    -
+up-0     refused      up-1    -
+up-0     timeout      up-1    -
+up-0     reset        up-1    -
+up-0     early_close  up-1    -
+up-0     wrong_answer up-1    -
+up-0     unreachable  up-1    -
+up-0     other        up-1    -
+up-1     ok           up-0    -
+up-1     refused      up-2    -
+up-1     timeout      up-2    -
+up-1     reset        up-2    -
+up-1     early_close  up-2    -
+up-1     wrong_answer up-2    -
+up-1     unreachable  up-2    -
+up-1     other        up-2    -
+up-2     ok           up-0    -
+up-2     refused      down+0  up>down
+up-2     timeout      down+0  up>down
+up-2     reset        down+0  up>down
+up-2     early_close  down+0  up>down
+up-2     wrong_answer down+0  up>down
+up-2     unreachable  down+0  up>down
+up-2     other        down+0  up>down
+down+0   ok           down+1  -
+down+0   refused      down+0  -
+down+0   timeout      down+0  -
+down+0   reset        down+0  -
+down+0   early_close  down+0  -
+down+0   wrong_answer down+0  -
+down+0   unreachable  down+0  -
+down+0   other        down+0  -
+down+1   ok           up-0    down>up
+down+1   refused      down+0  -
+down+1   timeout      down+0  -
+down+1   reset        down+0  -
+down+1   early_close  down+0  -
+down+1   wrong_answer down+0  -
+down+1   unreachable  down+0  -
+down+1   other        down+0  -
 ";
 
     #[test]
@@ -434,7 +382,7 @@ down+1   other       down+0  -
                 let before = judge.health();
                 let result = match ok {
                     true => ProbeResult::Ok,
-                    false => ProbeResult::Failed(FAILURES[index % FAILURES.len()]),
+                    false => ProbeResult::Failed(failures()[index % failures().len()]),
                 };
                 let change = judge.on_result(Duration::from_secs(index as u64), &result);
                 let expected =

@@ -113,7 +113,10 @@ impl Keeper {
         let running = Running {
             started: self.start.elapsed(),
             waker: self.ready.waker(key),
-            probe: Box::pin(probe(slot.target.address.clone())),
+            probe: Box::pin(probe(
+                slot.target.address.clone(),
+                Arc::clone(&slot.target.check),
+            )),
         };
         self.roster.start(key, time, running);
         self.poll_probe(key, time);

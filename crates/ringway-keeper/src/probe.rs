@@ -1,17 +1,21 @@
-//! One probe: a connection is made and dropped. The deadline is the keeper's, which drops the future.
+//! One probe: a connection is made, perhaps something is sent and looked at, and it is dropped. The deadline
+//! is the keeper's, which drops the future.
 //!
-//! Sockets are non-blocking and connect by a plain system call; the ring only waits for the outcome, so that
+//! Sockets are non-blocking and used by plain system calls; the ring only waits until one is ready, so that
 //! nothing can block and a probe can be given up at any moment. Invariant: whatever the outcome, the probe
 //! leaves no socket behind, not even one in TIME_WAIT.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use monoio::net::TcpStream;
-use ringway_health::{ProbeFailure, ProbeResult};
+use monoio::net::UnixStream;
+use ringway_health::{Answer, Check, Judgement, ProbeFailure, ProbeResult};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::target::ProbeAddress;
@@ -19,19 +23,42 @@ use crate::target::ProbeAddress;
 /// How long to wait for room in the queue of a unix listener, for which the kernel offers no readiness.
 const UNIX_RETRY: Duration = Duration::from_millis(20);
 
-/// Connects once and says how that went.
-pub(crate) async fn probe(address: ProbeAddress) -> ProbeResult {
-    let outcome = match address {
-        ProbeAddress::Tcp(address) => probe_tcp(address).await,
-        ProbeAddress::Unix(path) => probe_unix(&path).await,
-    };
-    match outcome {
-        Ok(()) => ProbeResult::Ok,
-        Err(error) => ProbeResult::Failed(failure_of(&error)),
+/// Bytes read at once: what decides is shorter, or comes in several pieces.
+const READ_BYTES: usize = 256;
+
+/// How a probe missed.
+#[derive(Debug)]
+enum Miss {
+    System(io::Error),
+    Answer(ProbeFailure),
+}
+
+impl From<io::Error> for Miss {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
     }
 }
 
-async fn probe_tcp(address: SocketAddr) -> io::Result<()> {
+impl From<Errno> for Miss {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
+}
+
+/// Connects once, asks what `check` asks and says how that went.
+pub(crate) async fn probe(address: ProbeAddress, check: Arc<Check>) -> ProbeResult {
+    let outcome = match address {
+        ProbeAddress::Tcp(address) => probe_tcp(address, &check).await,
+        ProbeAddress::Unix(path) => probe_unix(&path, &check).await,
+    };
+    match outcome {
+        Ok(()) => ProbeResult::Ok,
+        Err(Miss::System(error)) => ProbeResult::Failed(failure_of(&error)),
+        Err(Miss::Answer(failure)) => ProbeResult::Failed(failure),
+    }
+}
+
+async fn probe_tcp(address: SocketAddr, check: &Check) -> Result<(), Miss> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // Closing resets the connection. A FIN would leave a socket in TIME_WAIT on this side for a minute after
@@ -40,14 +67,61 @@ async fn probe_tcp(address: SocketAddr) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
-            // The runtime wants to own what it waits for, and gives no access to SO_ERROR: it gets a second
-            // descriptor of the same socket.
-            let waiting = TcpStream::from_std(socket.try_clone()?.into())?;
-            waiting.writable(false).await?;
+            readiness(&socket)?.writable(false).await?;
         }
         outcome => outcome?,
     }
-    connected_to(&socket, address)
+    connected_to(&socket, address)?;
+    ask(&socket, check).await
+}
+
+/// The runtime wants to own what it waits for, gives no access to SO_ERROR, and waits for types of its own
+/// only: it gets a second descriptor of the same socket, in a type that wraps any.
+fn readiness(socket: &Socket) -> io::Result<UnixStream> {
+    let second = OwnedFd::from(socket.try_clone()?);
+    UnixStream::from_std(second.into())
+}
+
+/// Sends what the check sends and reads until the answer is known.
+async fn ask(socket: &Socket, check: &Check) -> Result<(), Miss> {
+    let mut answer = Answer::new(check);
+    if answer.outset() == Judgement::Right {
+        return Ok(());
+    }
+    let ready = readiness(socket)?;
+    let mut unsent = check.request();
+    // A backend that answers without reading may have reset the connection by now. What it answered is still
+    // there to be read, and says more.
+    let mut cut = Miss::Answer(ProbeFailure::EarlyClose);
+    while !unsent.is_empty() {
+        match send(socket, unsent, SendFlags::NOSIGNAL) {
+            Ok(sent) => unsent = &unsent[sent..],
+            Err(Errno::WOULDBLOCK) => ready.writable(false).await?,
+            Err(errno) => {
+                cut = errno.into();
+                break;
+            }
+        }
+    }
+    loop {
+        match read_into(&mut answer, socket) {
+            Ok(None) => return Err(cut),
+            Ok(Some(Judgement::Right)) => return Ok(()),
+            Ok(Some(Judgement::Wrong(got))) => {
+                return Err(Miss::Answer(ProbeFailure::WrongAnswer(got)));
+            }
+            Ok(Some(Judgement::Open)) => {}
+            Err(Errno::WOULDBLOCK) => ready.readable(false).await?,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Takes in what is there; none at the end of the stream.
+fn read_into(answer: &mut Answer<'_>, socket: &Socket) -> Result<Option<Judgement>, Errno> {
+    let mut buffer = [0; READ_BYTES];
+    let (count, _) = recv(socket, &mut buffer, RecvFlags::empty())?;
+    Ok((count > 0).then(|| answer.feed(&buffer[..count])))
 }
 
 /// Whether a socket whose connect has ended is connected, to the address meant.
@@ -64,7 +138,7 @@ fn connected_to(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-async fn probe_unix(path: &Path) -> io::Result<()> {
+async fn probe_unix(path: &Path, check: &Check) -> Result<(), Miss> {
     let address = SockAddr::unix(path)?;
     loop {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
@@ -73,12 +147,19 @@ async fn probe_unix(path: &Path) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 monoio::time::sleep(UNIX_RETRY).await;
             }
-            outcome => return outcome,
+            outcome => {
+                outcome?;
+                return ask(&socket, check).await;
+            }
         }
     }
 }
 
 fn failure_of(error: &io::Error) -> ProbeFailure {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    if let Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) = errno {
+        return ProbeFailure::Resources;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ProbeFailure::Refused,
         io::ErrorKind::TimedOut => ProbeFailure::Timeout,
@@ -100,7 +181,7 @@ mod tests {
     fn run(address: ProbeAddress) -> ProbeResult {
         crate::thread::build_runtime()
             .unwrap()
-            .block_on(probe(address))
+            .block_on(probe(address, Arc::new(Check::Connect)))
     }
 
     #[test]
@@ -228,9 +309,13 @@ mod tests {
             (Errno::NETUNREACH, ProbeFailure::Unreachable),
             (Errno::NETDOWN, ProbeFailure::Unreachable),
             (Errno::ADDRNOTAVAIL, ProbeFailure::NoPorts),
+            (Errno::MFILE, ProbeFailure::Resources),
+            (Errno::NFILE, ProbeFailure::Resources),
+            (Errno::NOMEM, ProbeFailure::Resources),
+            (Errno::NOBUFS, ProbeFailure::Resources),
             (
-                Errno::MFILE,
-                ProbeFailure::Other(Errno::MFILE.raw_os_error()),
+                Errno::ACCESS,
+                ProbeFailure::Other(Errno::ACCESS.raw_os_error()),
             ),
         ];
         for (errno, expected) in cases {

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_health::{ProbeParams, ProbeResult, Transition};
+use ringway_health::{Check, ProbeParams, ProbeResult, Transition};
 
 /// Which backend a verdict is about; chosen by the caller, who also keeps it stable across
 /// [`KeeperHandle::update`](crate::KeeperHandle::update).
@@ -32,6 +33,8 @@ pub struct Target {
     pub key: BackendKey,
     /// Where to connect to.
     pub address: ProbeAddress,
+    /// What is asked there.
+    pub check: Arc<Check>,
     /// How often, how long, and how many results in a row decide.
     pub params: ProbeParams,
 }

@@ -17,14 +17,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Event, Recorder, keeper, key, params, peak, results, target};
-use ringway_health::{Health, ProbeResult, Transition};
+use ringway_health::{Health, ProbeFailure, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, KeeperParams, SpawnError, VerdictSink, spawn};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 type Case = (&'static str, fn(), fn(ExitStatus) -> bool);
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     (
         "stop_leaves_no_thread_and_no_descriptor",
         stop_leaves_nothing,
@@ -48,6 +48,11 @@ const CASES: [Case; 7] = [
     (
         "a_pause_makes_no_failure_and_no_burst",
         lives_through_a_pause,
+        |s| s.success(),
+    ),
+    (
+        "without_descriptors_no_backend_is_down",
+        lives_without_descriptors,
         |s| s.success(),
     ),
 ];
@@ -333,4 +338,39 @@ fn lives_through_a_pause() {
         "{} probes within 100 ms",
         peak(&events)
     );
+}
+
+/// What this process lacks says nothing about a backend.
+fn lives_without_descriptors() {
+    let (listener, address) = listen();
+    let recorder = Recorder::new();
+    let handle = spawn(
+        keeper(vec![target(1, address, params(20, 500))]),
+        recorder.clone(),
+    )
+    .unwrap();
+    recorder.wait(|events| results(key(1), events).contains(&ProbeResult::Ok));
+
+    let before = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Nofile, none).unwrap();
+    let starved = ProbeResult::Failed(ProbeFailure::Resources);
+    let count = |events: &[Event], wanted| {
+        let seen = results(key(1), events);
+        seen.iter().filter(|result| **result == wanted).count()
+    };
+    recorder.wait(|events| count(events, starved) >= 10);
+    setrlimit(Resource::Nofile, before).unwrap();
+    let ok = count(&recorder.events(), ProbeResult::Ok);
+    recorder.wait(|events| count(events, ProbeResult::Ok) > ok);
+
+    let is_down =
+        |event: &Event| matches!(event, Event::Change { change, .. } if change.to == Health::Down);
+    assert!(!recorder.events().iter().any(is_down));
+    drop(listener);
+    recorder.wait(|events| events.iter().any(is_down));
+    handle.stop();
 }

@@ -11,10 +11,11 @@ mod common;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Event, Recorder, keeper, key, params, peak, results, target};
-use ringway_health::{Health, ProbeFailure, ProbeResult, Transition};
+use ringway_health::{Check, Health, ProbeFailure, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, ProbeAddress, Target, spawn};
 use socket2::{Domain, Socket, Type};
 
@@ -215,6 +216,7 @@ fn a_unix_listener_with_a_full_queue_times_out_and_recovers() {
     let target = Target {
         key: key(1),
         address: ProbeAddress::Unix(path),
+        check: Arc::new(Check::Connect),
         params: params(50, 50),
     };
     let recorder = Recorder::new();

@@ -296,9 +296,9 @@ mod tests {
     fn a_health_block_knows_its_last_check() {
         let block = HealthBlock::default();
         assert_eq!(block.last_check_unix_millis(), None);
-        block.record(CheckResult::Fail, 1_700_000_000_123);
+        block.record(CheckResult::Refused, 1_700_000_000_123);
         block.record(CheckResult::Pass, 1_700_000_002_123);
-        assert_eq!(block.checks(CheckResult::Fail), 1);
+        assert_eq!(block.checks(CheckResult::Refused), 1);
         assert_eq!(block.checks(CheckResult::Pass), 1);
         assert_eq!(block.last_check_unix_millis(), Some(1_700_000_002_123));
     }

@@ -185,7 +185,7 @@ families! {
 
     HEALTH_CHECKS:
         "ringway_health_checks_total", Kind::Counter, One, Never, ["pool", "backend", "result"],
-        "Finished health checks.";
+        "Finished health checks, by how they ended.";
     HEALTH_LAST_CHECK:
         "ringway_health_last_check_timestamp_seconds", Kind::Gauge, Seconds, Never,
         ["pool", "backend"],

@@ -245,8 +245,24 @@ labels! {
     CheckResult {
         /// The backend answered as it should.
         Pass => "pass",
-        /// It refused, was silent until the timeout, or answered something else.
-        Fail => "fail",
+        /// Nobody listens there.
+        Refused => "refused",
+        /// No answer, or not all of it, within the timeout.
+        Timeout => "timeout",
+        /// The connection was reset.
+        Reset => "reset",
+        /// The backend ended the connection before its answer was complete.
+        EarlyClose => "early_close",
+        /// It answered something else.
+        WrongAnswer => "wrong_answer",
+        /// No way to the host.
+        Unreachable => "unreachable",
+        /// No local port left: not the backend's failure.
+        NoPorts => "no_ports",
+        /// No descriptor or memory left here: not the backend's failure.
+        Resources => "resources",
+        /// Any other error.
+        Other => "other",
     }
 }
 
@@ -357,7 +373,11 @@ mod tests {
             AdminState::as_label,
             "active|drain|maintenance",
         );
-        assert_closed(&CheckResult::ALL, CheckResult::as_label, "pass|fail");
+        assert_closed(
+            &CheckResult::ALL,
+            CheckResult::as_label,
+            "pass|refused|timeout|reset|early_close|wrong_answer|unreachable|no_ports|resources|other",
+        );
         assert_closed(
             &ReloadResult::ALL,
             ReloadResult::as_label,

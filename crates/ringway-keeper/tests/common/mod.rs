@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use ringway_health::{ProbeParams, ProbeResult, Transition};
+use ringway_health::{Check, ProbeParams, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, KeeperParams, ProbeAddress, Target, VerdictSink};
 
 /// A test that waits longer has failed; a busy machine does not get there.
@@ -132,6 +132,7 @@ pub(crate) fn target(backend: u16, address: SocketAddr, params: ProbeParams) -> 
     Target {
         key: key(backend),
         address: ProbeAddress::Tcp(address),
+        check: Arc::new(Check::Connect),
         params,
     }
 }

@@ -106,9 +106,9 @@ fn the_status_says_what_is_known_of_a_backend() {
             .each("health_checks_total", &[("result", result)])
     };
     until("checks go on", || {
-        checks("pass")[0] > 10 && checks("fail")[1] > 10
+        checks("pass")[0] > 10 && checks("refused")[1] > 10
     });
-    assert_eq!((checks("fail")[0], checks("pass")[1]), (0, 0));
+    assert_eq!((checks("refused")[0], checks("pass")[1]), (0, 0));
     assert_eq!(told(&ringway, &server.address().to_string(), "up"), 1);
 }
 

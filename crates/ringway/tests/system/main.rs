@@ -19,6 +19,7 @@ mod setup;
 
 mod access;
 mod access_log;
+mod answers;
 mod balance;
 mod blocked;
 mod broken;

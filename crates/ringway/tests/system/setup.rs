@@ -123,6 +123,12 @@ impl Setup {
         Setup { health, ..self }
     }
 
+    /// The same checks with more to ask, such as `type: http`.
+    pub(crate) fn health_checks_of(self, kind: &str) -> Setup {
+        let health = format!("{{interval: 250ms, timeout: 250ms, rise: 2, fall: 2, {kind}}}");
+        Setup { health, ..self }
+    }
+
     /// `log.access`: `stdout`, or a path.
     pub(crate) fn access_log(self, access: &'static str) -> Setup {
         Setup { access, ..self }
