@@ -21,7 +21,7 @@ pub(crate) fn pick(
     if tier.members().len() > 2 {
         let mut first = None;
         for _ in 0..DRAWS_MAX {
-            let member = tier.at_point(draw.below(tier.weight_total()));
+            let member = tier.at_point(draw.below(tier.share_total()));
             if first == Some(member) || !pickable(member) {
                 continue;
             }
@@ -57,7 +57,7 @@ fn least_loaded(
     let mut tied_weight = 0;
     for &member in tier.members() {
         let candidate = &backends[member.as_usize()];
-        let weight = u64::from(candidate.weight);
+        let weight = candidate.share();
         let order = best.map(|best| {
             let best = &backends[best.as_usize()];
             scaled_load(candidate, best).cmp(&scaled_load(best, candidate))
@@ -79,6 +79,6 @@ fn least_loaded(
 }
 
 /// The load of one, scaled so that comparing it with that of the other compares loads per weight without dividing.
-fn scaled_load(of: &Backend, against: &Backend) -> u64 {
-    u64::from(of.load) * u64::from(against.weight)
+fn scaled_load(of: &Backend, against: &Backend) -> u128 {
+    u128::from(of.load) * u128::from(against.share())
 }

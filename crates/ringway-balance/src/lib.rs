@@ -1,6 +1,6 @@
 //! Pure: pools, weights and the choice of a backend.
 //!
-//! A [`Pool`] belongs to one worker. Time does not appear here, randomness is an argument ([`Draw`]), and so is the
+//! A [`Pool`] belongs to one worker. Time and randomness are arguments ([`Pool::advance`], [`Draw`]), and so is the
 //! one thing only the whole process knows: whether a backend has reached its limit. What is not here: health
 //! checks (their verdict arrives as [`Eligibility`]), sockets, addresses (a backend is an index and an identity).
 //!
@@ -26,6 +26,7 @@
 mod params;
 mod pick;
 mod pool;
+mod ramp;
 
 mod least_connections;
 mod maglev;
@@ -43,7 +44,9 @@ pub use hash::{mix64, stable_hash};
 pub use maglev::MaglevTable;
 pub use params::{Algorithm, WhenAllDown};
 pub use pick::{NoBackend, Pick, PickMode};
-pub use pool::{AdminState, BACKENDS_MAX, BackendIndex, BackendParams, Eligibility, Pool};
+pub use pool::{
+    AdminState, BACKENDS_MAX, BackendIndex, BackendParams, Ejection, Eligibility, Pool,
+};
 pub use tried::Tried;
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The choice of a backend for a new connection: which tier, then which member, by one match.
 //!
-//! **Invariant:** what is chosen is offered by its owner, not tried before and not full; it is up, or every backend
-//! that is offered is down and the pool fails open. If such a backend exists, one is chosen. Nothing allocates.
+//! **Invariant:** what is chosen is offered by its owner, not tried before and not full; it is up, or the pool
+//! fails open because every such backend is down or ejected. If such a backend exists, one is chosen. Nothing
+//! allocates.
 
 use crate::draw::Draw;
 use crate::params::Algorithm;
 use crate::pool::{BackendIndex, Pool};
+use crate::tier::Standing;
 use crate::tried::Tried;
 use crate::{least_connections, maglev, random, round_robin, source_hash};
 
@@ -28,7 +30,7 @@ pub enum Pick {
 pub enum PickMode {
     /// It is up.
     Normal,
-    /// It is down, like all others: the pool fails open.
+    /// It is down or ejected, and so is every other that is left: the pool fails open.
     FailOpen,
 }
 
@@ -88,6 +90,10 @@ impl Pool {
                 }
             };
             if let Some(backend) = chosen {
+                let mode = match tier.standing {
+                    Standing::Spare => PickMode::FailOpen,
+                    Standing::Primary | Standing::Backup | Standing::Out => mode,
+                };
                 return Pick::Chosen { backend, mode };
             }
         }

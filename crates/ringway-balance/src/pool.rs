@@ -4,9 +4,11 @@
 //! looks at them: every change marks them stale, and the next pick sorts the backends anew, without allocating.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::maglev::MaglevTable;
 use crate::params::{Algorithm, WhenAllDown};
+use crate::ramp::Ramp;
 use crate::round_robin;
 use crate::tier::{Standing, Tiers};
 
@@ -54,6 +56,17 @@ pub enum Eligibility {
     Down,
 }
 
+/// What this worker's own failed connects say of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ejection {
+    /// Nothing.
+    None,
+    /// It is left out while another can be picked. Where the pool fails open it is the last resort.
+    Out,
+    /// One connection may try it.
+    Trial,
+}
+
 /// What an operator has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AdminState {
@@ -78,6 +91,7 @@ pub struct Pool {
     pub(crate) table: Option<Arc<MaglevTable>>,
     /// Whether a change since the last pick has made the tiers outdated.
     stale: bool,
+    ramp: Ramp,
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +104,12 @@ pub(crate) struct Backend {
     pub(crate) load: u32,
     pub(crate) backup: bool,
     pub(crate) eligibility: Eligibility,
+    pub(crate) ejection: Ejection,
     pub(crate) admin_state: AdminState,
+    /// Since when it is back, while it gets less than its share.
+    pub(crate) back_since: Option<Duration>,
+    /// How many parts of its share it gets; see [`Ramp`].
+    pub(crate) parts: u32,
     /// Where the last sorting put it.
     pub(crate) standing: Standing,
 }
@@ -157,6 +176,7 @@ impl Pool {
             tiers,
             table: None,
             stale: true,
+            ramp: Ramp::default(),
         };
         pool.refresh();
         pool
@@ -182,16 +202,45 @@ impl Pool {
 
     /// Sets the health verdict.
     pub fn set_eligibility(&mut self, backend: BackendIndex, eligibility: Eligibility) {
-        let current = &mut self.backends[backend.as_usize()].eligibility;
-        self.stale |= *current != eligibility;
-        *current = eligibility;
+        self.change(backend, |backend| backend.eligibility = eligibility);
     }
 
     /// Sets what the operator has asked for.
     pub fn set_admin_state(&mut self, backend: BackendIndex, admin_state: AdminState) {
-        let current = &mut self.backends[backend.as_usize()].admin_state;
-        self.stale |= *current != admin_state;
-        *current = admin_state;
+        self.change(backend, |backend| backend.admin_state = admin_state);
+    }
+
+    /// Sets what this worker's own connects say.
+    pub fn set_ejection(&mut self, backend: BackendIndex, ejection: Ejection) {
+        self.change(backend, |backend| backend.ejection = ejection);
+    }
+
+    /// Over how long a backend that comes back grows to its share; off at creation. The hashing algorithms know
+    /// no such thing: it would move the keys of their clients to and fro.
+    pub fn set_slow_start(&mut self, slow_start: Option<Duration>) {
+        self.ramp.over = slow_start;
+    }
+
+    /// Tells the time, by any clock that does not run backwards: before a pick, and before a change that may
+    /// bring a backend back. It costs a comparison while nobody grows.
+    pub fn advance(&mut self, now: Duration) {
+        if self.ramp.advance(now) {
+            self.ramp.grow(&mut self.backends);
+            self.stale = true;
+        }
+    }
+
+    fn change(&mut self, backend: BackendIndex, change: impl FnOnce(&mut Backend)) {
+        let backend = &mut self.backends[backend.as_usize()];
+        let before = backend.states();
+        let was_serving = backend.is_serving();
+        change(backend);
+        self.stale |= backend.states() != before;
+        match (was_serving, backend.is_serving()) {
+            (false, true) => self.ramp.begin(backend),
+            (true, false) => self.ramp.end(backend),
+            (false, false) | (true, true) => {}
+        }
     }
 
     /// Sets the weight. With Maglev a change rebuilds the table, which takes milliseconds and allocates.
@@ -205,18 +254,22 @@ impl Pool {
         self.rebuild_table();
     }
 
-    /// Takes over, from the pool this one replaces, the health verdict, the operator's state and the load of each
-    /// backend that both have (the same identity). Weights are this pool's own.
+    /// Takes over, from the pool this one replaces, the health verdict, the ejection, the operator's state, how far
+    /// it has grown and the load of each backend that both have (the same identity). Weights are this pool's own.
     pub fn inherit(&mut self, previous: &Self) {
         let mut known: Vec<&Backend> = previous.backends.iter().collect();
         known.sort_by_key(|backend| backend.identity);
         for backend in &mut self.backends {
             if let Ok(at) = known.binary_search_by_key(&backend.identity, |old| old.identity) {
                 backend.eligibility = known[at].eligibility;
+                backend.ejection = known[at].ejection;
+                backend.back_since = known[at].back_since;
+                backend.parts = known[at].parts;
                 backend.admin_state = known[at].admin_state;
                 backend.load = known[at].load;
             }
         }
+        self.ramp.inherit(&previous.ramp);
         self.stale = true;
     }
 
@@ -259,6 +312,11 @@ impl Pool {
     /// The health verdict.
     pub fn eligibility(&self, backend: BackendIndex) -> Eligibility {
         self.backends[backend.as_usize()].eligibility
+    }
+
+    /// What this worker's own connects say.
+    pub fn ejection(&self, backend: BackendIndex) -> Ejection {
+        self.backends[backend.as_usize()].ejection
     }
 
     /// What the operator has asked for.
@@ -306,7 +364,10 @@ impl Backend {
             load: 0,
             backup: params.backup,
             eligibility: Eligibility::Up,
+            ejection: Ejection::None,
             admin_state: AdminState::Active,
+            back_since: None,
+            parts: Ramp::PARTS,
             standing: Standing::Out,
         }
     }
@@ -317,6 +378,31 @@ impl Backend {
             backup: self.backup,
             identity: self.identity,
         }
+    }
+
+    /// The weight by which it is chosen now, in parts.
+    pub(crate) fn share(&self) -> u64 {
+        u64::from(self.weight) * u64::from(self.parts)
+    }
+
+    /// Whether it may be picked while any such backend is there.
+    pub(crate) fn is_up(&self) -> bool {
+        let is_out = match self.ejection {
+            Ejection::None | Ejection::Trial => false,
+            Ejection::Out => true,
+        };
+        self.eligibility == Eligibility::Up && !is_out
+    }
+
+    /// Whether nothing speaks against it: from here on it grows.
+    fn is_serving(&self) -> bool {
+        self.eligibility == Eligibility::Up
+            && self.ejection == Ejection::None
+            && self.admin_state == AdminState::Active
+    }
+
+    fn states(&self) -> (Eligibility, Ejection, AdminState) {
+        (self.eligibility, self.ejection, self.admin_state)
     }
 
     /// Whether its owner lets it have new connections, whatever its health.

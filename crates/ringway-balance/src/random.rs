@@ -21,7 +21,7 @@ pub(crate) fn pick(
         return None;
     }
     for _ in 0..DRAWS_MAX {
-        let member = tier.at_point(draw.below(tier.weight_total()));
+        let member = tier.at_point(draw.below(tier.share_total()));
         if pickable(member) {
             return Some(member);
         }
@@ -40,7 +40,7 @@ fn walk(
     let mut chosen = None;
     for &member in tier.members() {
         if pickable(member) {
-            let weight = u64::from(backends[member.as_usize()].weight);
+            let weight = backends[member.as_usize()].share();
             seen += weight;
             if draw.below(seen) < weight {
                 chosen = Some(member);

@@ -1,9 +1,10 @@
-//! Smooth weighted round robin: exact over one cycle of the weights, and never a burst to the heaviest.
+//! Smooth weighted round robin: exact over one cycle of the weights (shares, while one grows), and never a burst to the heaviest.
 //!
-//! The scheme is nginx's: each pick gives every member credit by its weight, takes the one with most credit, and
+//! The scheme is nginx's: each pick gives every member credit by its share, takes the one with most credit, and
 //! charges it the whole sum. **Invariant:** credits of members that take part add up to what they were before.
 
 use crate::pool::{Backend, BackendIndex};
+use crate::ramp::Ramp;
 use crate::tier::{Tier, Tiers};
 
 /// The most picks [`skip`] makes: beyond it a cycle is so long that its beginning is as good as its middle.
@@ -22,7 +23,7 @@ pub(crate) fn pick(
     let mut best: Option<(i64, BackendIndex)> = None;
     for &member in tier.members() {
         let backend = &mut backends[member.as_usize()];
-        let weight = i64::from(backend.weight);
+        let weight = backend.share() as i64;
         let credit = backend.credit + weight;
         if best.is_none_or(|(most, _)| credit > most) {
             if !pickable(member) {
@@ -41,7 +42,7 @@ pub(crate) fn pick(
 /// Moves on by `count` picks, modulo one cycle.
 pub(crate) fn skip(tiers: &Tiers, backends: &mut [Backend], count: u32) {
     for tier in tiers.in_order() {
-        let cycle = tier.weight_total().clamp(1, SKIPS_MAX);
+        let cycle = (tier.share_total() / u64::from(Ramp::PARTS)).clamp(1, SKIPS_MAX);
         for _ in 0..u64::from(count) % cycle {
             pick(tier, backends, &mut |_| true);
         }

@@ -2,6 +2,7 @@
 
 mod hashing;
 mod properties;
+mod recovery;
 mod round_robin;
 mod shares;
 mod tiers;

@@ -1,7 +1,7 @@
 //! The backends that may be picked now, sorted by who comes first.
 //!
 //! Sorting happens after a change, not at each pick. **Invariant:** every member is offered by its owner (weight
-//! above zero, active); members are all up, or, when the pool fails open, all down; sorting never allocates.
+//! above zero, active); members are all up, or, when the pool fails open, all down, and spares are ejected; sorting never allocates.
 
 use crate::params::WhenAllDown;
 use crate::pick::{NoBackend, PickMode};
@@ -14,25 +14,28 @@ pub(crate) enum Standing {
     Primary,
     /// In the tier that is asked when no primary can be picked.
     Backup,
-    /// In neither.
+    /// Ejected, and asked when nobody else can be picked.
+    Spare,
+    /// In none.
     Out,
 }
 
-/// Both tiers, and in which sense their members may be picked.
+/// All tiers, and in which sense their members may be picked.
 #[derive(Clone, Debug)]
 pub(crate) struct Tiers {
     pub(crate) primary: Tier,
     pub(crate) backup: Tier,
+    pub(crate) spare: Tier,
     /// How a member is picked, or why there is none.
     pub(crate) serving: Result<PickMode, NoBackend>,
 }
 
-/// Members of one tier with the running sum of their weights.
+/// Members of one tier with the running sum of their shares.
 #[derive(Clone, Debug)]
 pub(crate) struct Tier {
     pub(crate) standing: Standing,
     members: Vec<BackendIndex>,
-    /// `cumulative[i]` is the sum of the weights of members `0..=i`.
+    /// `cumulative[i]` is the sum of the shares of members `0..=i`.
     cumulative: Vec<u64>,
 }
 
@@ -42,6 +45,7 @@ impl Tiers {
         Self {
             primary: Tier::with_capacity(Standing::Primary, backend_count),
             backup: Tier::with_capacity(Standing::Backup, backend_count),
+            spare: Tier::with_capacity(Standing::Spare, backend_count),
             serving: Err(NoBackend::Empty),
         }
     }
@@ -49,38 +53,50 @@ impl Tiers {
     /// Sorts all backends and writes each one's standing.
     pub(crate) fn sort(&mut self, backends: &mut [Backend], when_all_down: WhenAllDown) {
         self.serving = serving(backends, when_all_down);
-        let wanted = match self.serving {
-            Ok(PickMode::Normal) => Some(Eligibility::Up),
-            Ok(PickMode::FailOpen) => Some(Eligibility::Down),
+        let wants_up = match self.serving {
+            Ok(PickMode::Normal) => Some(true),
+            Ok(PickMode::FailOpen) => Some(false),
             Err(_) => None,
         };
+        let has_spares = wants_up == Some(true) && when_all_down == WhenAllDown::Try;
         self.primary.clear();
         self.backup.clear();
+        self.spare.clear();
         for (backend, place) in backends.iter_mut().zip(0..) {
-            let is_member = backend.is_offered() && Some(backend.eligibility) == wanted;
-            backend.standing = match (is_member, backend.backup) {
-                (true, false) => self.primary.push(BackendIndex::new(place), backend.weight),
-                (true, true) => self.backup.push(BackendIndex::new(place), backend.weight),
-                (false, _) => Standing::Out,
+            let is_member = backend.is_offered() && Some(backend.is_up()) == wants_up;
+            // Ejected, for otherwise it would be a member; and not held to be down by its checks.
+            let is_spare =
+                has_spares && backend.is_offered() && backend.eligibility == Eligibility::Up;
+            let tier = match (is_member, backend.backup) {
+                (true, false) => &mut self.primary,
+                (true, true) => &mut self.backup,
+                (false, _) if is_spare => &mut self.spare,
+                (false, _) => {
+                    backend.standing = Standing::Out;
+                    continue;
+                }
             };
+            backend.standing = tier.push(BackendIndex::new(place), backend.share());
         }
         self.settle_credits(backends);
     }
 
     /// The tiers in the order in which they are asked.
-    pub(crate) fn in_order(&self) -> [&Tier; 2] {
-        [&self.primary, &self.backup]
+    pub(crate) fn in_order(&self) -> [&Tier; 3] {
+        [&self.primary, &self.backup, &self.spare]
     }
 
-    /// Bounds what round robin remembers by what the new weights could have produced. A credit earned under larger
-    /// weights would otherwise starve or flood a backend for as many picks as the old weights were large.
+    /// Bounds what round robin remembers by what the new shares could have produced. A credit earned under larger
+    /// shares would otherwise starve or flood a backend for as many picks as the old shares were large.
     fn settle_credits(&self, backends: &mut [Backend]) {
-        let bound = |tier: &Tier| i64::try_from(tier.weight_total()).unwrap_or(i64::MAX);
+        let bound = |tier: &Tier| i64::try_from(tier.share_total()).unwrap_or(i64::MAX);
         let (primary, backup) = (bound(&self.primary), bound(&self.backup));
+        let spare = bound(&self.spare);
         for backend in backends {
             backend.credit = match backend.standing {
                 Standing::Primary => backend.credit.clamp(-primary, primary),
                 Standing::Backup => backend.credit.clamp(-backup, backup),
+                Standing::Spare => backend.credit.clamp(-spare, spare),
                 Standing::Out => 0,
             };
         }
@@ -96,7 +112,7 @@ fn serving(backends: &[Backend], when_all_down: WhenAllDown) -> Result<PickMode,
     if offered.peek().is_none() {
         return Err(why_none_is_offered(backends));
     }
-    if offered.any(|backend| backend.eligibility == Eligibility::Up) {
+    if offered.any(Backend::is_up) {
         return Ok(PickMode::Normal);
     }
     match when_all_down {
@@ -132,9 +148,8 @@ impl Tier {
         self.cumulative.clear();
     }
 
-    fn push(&mut self, backend: BackendIndex, weight: u32) -> Standing {
-        self.cumulative
-            .push(self.weight_total() + u64::from(weight));
+    fn push(&mut self, backend: BackendIndex, share: u64) -> Standing {
+        self.cumulative.push(self.share_total() + share);
         self.members.push(backend);
         self.standing
     }
@@ -144,13 +159,13 @@ impl Tier {
         &self.members
     }
 
-    /// The sum of the members' weights.
-    pub(crate) fn weight_total(&self) -> u64 {
+    /// The sum of the members' shares.
+    pub(crate) fn share_total(&self) -> u64 {
         self.cumulative.last().copied().unwrap_or(0)
     }
 
-    /// The member that owns `point` on the line on which each member has a stretch as long as its weight.
-    /// `point` is below [`Tier::weight_total`].
+    /// The member that owns `point` on the line on which each member has a stretch as long as its share.
+    /// `point` is below [`Tier::share_total`].
     pub(crate) fn at_point(&self, point: u64) -> BackendIndex {
         self.members[self.cumulative.partition_point(|&end| end <= point)]
     }
