@@ -14,9 +14,9 @@ use crate::grammar::Preset::{Absent, Is, Required};
 use crate::grammar::mapping;
 use crate::limits::{
     ACCESS_NETWORKS_MAX, BACKENDS_MAX, BACKLOG_MAX, CONNECT_MS_MAX, DURATION_MS_MAX,
-    KEEPALIVE_COUNT_MAX, KEEPALIVE_SECONDS_MAX, LISTENERS_MAX, POOLS_MAX, PROBE_INTERVAL_MS_MIN,
-    PROBE_MS_MAX, SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN, USER_TIMEOUT_MS_MAX,
-    WEIGHT_MAX,
+    EJECTION_MS_MIN, KEEPALIVE_COUNT_MAX, KEEPALIVE_SECONDS_MAX, LISTENERS_MAX, POOLS_MAX,
+    PROBE_INTERVAL_MS_MIN, PROBE_MS_MAX, SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN,
+    USER_TIMEOUT_MS_MAX, WEIGHT_MAX,
 };
 use crate::model::{LogFormat, LogLevel, Over, WhenBackendDown};
 use crate::values::{Anything, FilePath, LocalIp, PoolName, Statuses};
@@ -166,7 +166,7 @@ mapping! {
         "send_proxy_protocol" send_proxy_protocol: ProxyProtocolVersion = Is("off"),
             "the PROXY header sent to backends: off, v1 or v2";
         "slow_start" slow_start: Or<Off, Deadline> = Is("off"),
-            "how long a backend that came up gets less than its share";
+            "how long a backend that is back grows to its share; not with a hashing balance";
         "when_backend_down" when_backend_down: WhenBackendDown = Is("keep"),
             "what its established connections do: keep or close";
         "when_all_down" when_all_down: WhenAllDown = Is("try"),
@@ -210,9 +210,9 @@ mapping! {
     /// Ejection of backends that fail.
     Outlier {
         "consecutive_failures" consecutive_failures: Int<1, 1000> = Is("5"), "failed connects";
-        "ejection" ejection: Deadline = Is("10s"),
+        "ejection" ejection: Time<EJECTION_MS_MIN, DURATION_MS_MAX> = Is("10s"),
             "doubles each time up to max_ejection, with jitter; half-open before it ends";
-        "max_ejection" max_ejection: Deadline = Is("5m"), "longest ejection";
+        "max_ejection" max_ejection: Time<EJECTION_MS_MIN, DURATION_MS_MAX> = Is("5m"), "longest ejection";
         "max_ejected_percent" max_ejected_percent: Int<0, 100> = Is("50"),
             "share of the backends that may be ejected at once";
     }

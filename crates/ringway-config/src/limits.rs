@@ -44,6 +44,8 @@ pub(crate) const DURATION_MS_MAX: u64 = 8760 * HOUR_MS;
 pub(crate) const PROBE_MS_MAX: u64 = 24 * HOUR_MS;
 /// Shortest interval of a health check, in milliseconds.
 pub(crate) const PROBE_INTERVAL_MS_MIN: u64 = 10;
+/// Shortest ejection, in milliseconds: it bounds how often a backend that stays dead is tried and told of.
+pub(crate) const EJECTION_MS_MIN: u64 = 100;
 /// Longest path or host of an HTTP check.
 pub(crate) const CHECK_TEXT_CHARS_MAX: usize = 1024;
 /// Most bytes a check sends or expects: they fit the kernel's buffers at once.
@@ -77,7 +79,7 @@ const _: () = assert!(DEPTH_MAX >= 16 && SUGGESTIONS_MAX < ERRORS_MAX);
 const _: () = assert!(QUOTE_CHARS_MAX < EXCERPT_CHARS_MAX);
 const _: () = assert!(NAME_CHARS_MAX <= SUGGEST_CHARS_MAX);
 const _: () = assert!(PROBE_INTERVAL_MS_MIN < PROBE_MS_MAX && PROBE_MS_MAX < DURATION_MS_MAX);
-const _: () = assert!(CONNECT_MS_MAX < DURATION_MS_MAX);
+const _: () = assert!(CONNECT_MS_MAX < DURATION_MS_MAX && EJECTION_MS_MIN < DURATION_MS_MAX);
 const _: () = assert!(KEEPALIVE_SECONDS_MAX * SECOND_MS < DURATION_MS_MAX);
 const _: () = assert!(WORKERS_MAX <= u16::MAX as u32 && BACKLOG_MAX <= i32::MAX as u32);
 const _: () = assert!(SOCKET_BUFFER_BYTES_MIN < SOCKET_BUFFER_BYTES_MAX);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
-use ringway_health::StatusRange;
+use ringway_health::{OutlierParams, StatusRange};
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
 use crate::amounts::{Int, Rate, Seconds, Size, Time};
@@ -329,12 +329,18 @@ fn pool(entry: &Entry<keys::Pool>, found: &mut Collector<'_>) -> Option<Pool> {
         Some(check) => Some(health_check(check)?),
         None => None,
     };
+    let outlier = match raw.outlier.get()?.value() {
+        Some(outlier) => Some(outlier_params(outlier)?),
+        None => None,
+    };
     let connect = raw.connect.get()?;
     Some(Pool {
         name: entry.name.clone(),
         algorithm: *raw.balance.get()?,
         backends,
         health,
+        outlier,
+        slow_start: raw.slow_start.get()?.value().map(|Time(over)| *over),
         connect_timeout: connect.timeout.get()?.0,
         connect_attempts: connect.attempts.get()?.0,
         when_backend_down: *raw.when_backend_down.get()?,
@@ -361,6 +367,15 @@ fn health_check(raw: &keys::HealthCheck) -> Option<HealthCheck> {
     check.port = port.and_then(|port| u16::try_from(port).ok());
     check.kind = check_kind(raw)?;
     Some(check)
+}
+
+fn outlier_params(raw: &keys::Outlier) -> Option<OutlierParams> {
+    Some(OutlierParams {
+        consecutive_failures: raw.consecutive_failures.get()?.0,
+        ejection: raw.ejection.get()?.0,
+        max_ejection: raw.max_ejection.get()?.0,
+        max_ejected_percent: u8::try_from(raw.max_ejected_percent.get()?.0).ok()?,
+    })
 }
 
 fn check_kind(raw: &keys::HealthCheck) -> Option<CheckKind> {

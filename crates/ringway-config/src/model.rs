@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ringway_balance::{Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
-use ringway_health::{ProbeParams, StatusRange};
+use ringway_health::{OutlierParams, ProbeParams, StatusRange};
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
 
@@ -231,6 +231,10 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// Active checks; `None` is off.
     pub health: Option<HealthCheck>,
+    /// Ejection of backends that cannot be connected to; `None` is off.
+    pub outlier: Option<OutlierParams>,
+    /// How long a backend that is back grows to its share; `None` is at once.
+    pub slow_start: Option<Duration>,
     /// One attempt to connect.
     pub connect_timeout: Duration,
     /// Attempts for one connection, each on another backend.
@@ -249,11 +253,23 @@ impl Pool {
             algorithm: Algorithm::LeastConnections,
             backends,
             health: Some(HealthCheck::default()),
+            outlier: Some(outlier_defaults()),
+            slow_start: None,
             connect_timeout: Duration::from_secs(3),
             connect_attempts: 3,
             when_backend_down: WhenBackendDown::Keep,
             when_all_down: WhenAllDown::Try,
         }
+    }
+}
+
+/// The contract's defaults.
+const fn outlier_defaults() -> OutlierParams {
+    OutlierParams {
+        consecutive_failures: 5,
+        ejection: Duration::from_secs(10),
+        max_ejection: Duration::from_secs(300),
+        max_ejected_percent: 50,
     }
 }
 

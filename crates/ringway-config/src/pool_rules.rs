@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use ringway_balance::Algorithm;
+
 use crate::address::BackendAddress;
 use crate::compound::List;
 use crate::keys::{self, CheckType};
@@ -34,6 +36,10 @@ pub(crate) fn check(raw: &keys::Pool, found: &mut Collector<'_>) {
         check_type(check, found);
         check_port(check, raw, found);
     }
+    if let Some(outlier) = raw.outlier.get().and_then(|outlier| outlier.value()) {
+        check_ejections(outlier, found);
+    }
+    check_slow_start(raw, found);
 }
 
 fn reject<T>(found: &mut Collector<'_>, field: &Field<T>, message: impl Into<String>) {
@@ -72,6 +78,44 @@ fn check_times(check: &keys::HealthCheck, found: &mut Collector<'_>) {
     } else {
         let message = format!("the default timeout of {timeout:?} is longer: write `timeout` too");
         reject(found, &check.interval, message);
+    }
+}
+
+fn check_ejections(outlier: &keys::Outlier, found: &mut Collector<'_>) {
+    let (Some(first), Some(longest)) = (outlier.ejection.get(), outlier.max_ejection.get()) else {
+        return;
+    };
+    let (first, longest) = (first.0, longest.0);
+    if first <= longest {
+        return;
+    }
+    if outlier.max_ejection.written {
+        let message = format!("{longest:?} is shorter than the first ejection of {first:?}");
+        reject(found, &outlier.max_ejection, message);
+    } else {
+        let message = format!("{first:?} is longer than {longest:?}: write `max_ejection` too");
+        reject(found, &outlier.ejection, message);
+    }
+}
+
+/// A hash whose weights change would move clients to and fro.
+fn check_slow_start(raw: &keys::Pool, found: &mut Collector<'_>) {
+    let is_on = raw
+        .slow_start
+        .get()
+        .is_some_and(|over| over.value().is_some());
+    let hashing = match raw.balance.get() {
+        Some(Algorithm::SourceHash) => "source_hash",
+        Some(Algorithm::Maglev) => "maglev",
+        Some(Algorithm::RoundRobin | Algorithm::LeastConnections | Algorithm::Random) | None => {
+            return;
+        }
+    };
+    if is_on {
+        let message = format!(
+            "a pool of `balance: {hashing}` keeps its clients where they are: only `off` fits it"
+        );
+        reject(found, &raw.slow_start, message);
     }
 }
 

@@ -25,10 +25,8 @@ pub(crate) static UNSUPPORTED: &[Unsupported] = &[
     row("listeners.*.proxy_protocol.mode", "off"),
     row("listeners.*.proxy_protocol.trusted", "[]"),
     row("listeners.*.timeouts.handshake", "5s"),
-    row("pools.*.outlier", "off"),
     row("pools.*.connect.source", "[]"),
     row("pools.*.send_proxy_protocol", "off"),
-    row("pools.*.slow_start", "off"),
     Unsupported {
         key: "pools.*.discover",
         only: None,

@@ -127,6 +127,7 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
+    use crate::ejections::Notices;
     use crate::limits::{Demand, of_process};
     use crate::plan::{Own, Plan};
 
@@ -151,6 +152,9 @@ mod tests {
             sockets: vec![Vec::new()],
             blocks: blocks.clone(),
             access: None,
+            notices: Box::new(Notices {
+                events: unbounded_channel().0,
+            }),
         };
         let handle = ringway_worker::start(plan.worker_spec(own), |_, _| ()).unwrap();
         let worker = WorkerView {

@@ -15,6 +15,7 @@ mod admin;
 mod clock;
 mod cpus;
 mod crew;
+mod ejections;
 mod error;
 mod health;
 mod inquiry;

@@ -5,17 +5,18 @@
 //! in the topology of the metrics and in every worker.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway_admission::{AccessList, Rate};
 use ringway_balance::{Algorithm, BackendParams, MaglevTable, stable_hash};
 use ringway_config::{Access, Backend, BackendAddress, Config, Listener, Over, Pool};
 use ringway_flow::{CloseHow, FlowParams, Timeouts};
+use ringway_health::OutlierParams;
 use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::ConnectAddress;
 use ringway_worker::{
-    AccessQueue, Admission, BackendSpec, Limit, ListenerSpec, PoolSpec, RouteSpec, SharedRate,
-    SourceLimit, SourceRate, WhenBackendDown, WorkerSpec, buffer_size,
+    AccessQueue, Admission, BackendSpec, Limit, ListenerSpec, NoticeSink, PoolSpec, RouteSpec,
+    SharedRate, SourceLimit, SourceRate, WhenBackendDown, WorkerSpec, buffer_size,
 };
 
 use crate::error::StartError;
@@ -46,6 +47,8 @@ struct PlannedPool {
     when_all_down: ringway_balance::WhenAllDown,
     when_backend_down: WhenBackendDown,
     table: Option<Arc<MaglevTable>>,
+    outlier: Option<OutlierParams>,
+    slow_start: Option<Duration>,
     backends: Vec<PlannedBackend>,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct Own {
     pub(crate) sockets: Vec<Vec<std::os::fd::OwnedFd>>,
     pub(crate) blocks: WorkerBlocks,
     pub(crate) access: Option<AccessQueue>,
+    pub(crate) notices: Box<dyn NoticeSink>,
 }
 
 impl Plan {
@@ -117,6 +121,7 @@ impl Plan {
             pipes_max: self.pipes_max,
             pipe_size: self.pipe_size,
             access: own.access,
+            notices: own.notices,
         }
     }
 }
@@ -133,6 +138,8 @@ impl PlannedPool {
             when_all_down: self.when_all_down,
             table: self.table.clone(),
             when_backend_down: self.when_backend_down,
+            outlier: self.outlier,
+            slow_start: self.slow_start,
             backends: self.backends.iter().map(backend).collect(),
         }
     }
@@ -240,6 +247,8 @@ fn planned_pool(pool: &Pool) -> Result<PlannedPool, StartError> {
             ringway_config::WhenBackendDown::Close => WhenBackendDown::Close,
         },
         table,
+        outlier: pool.outlier,
+        slow_start: pool.slow_start,
         backends,
     })
 }

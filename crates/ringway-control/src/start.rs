@@ -19,6 +19,7 @@ use crate::access_log::AccessLog;
 use crate::admin::AdminSocket;
 use crate::clock::unix_millis;
 use crate::crew::Crew;
+use crate::ejections::{Ledger, Notices};
 use crate::error::{RunError, StartError};
 use crate::health::{Board, Verdicts, first_round_timeout};
 use crate::inquiry::Inquiry;
@@ -190,6 +191,7 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
             keepers,
             crew,
             instance: Arc::new(instance),
+            ejections: Ledger::default(),
             events,
             signals,
             admin,
@@ -243,6 +245,9 @@ fn start_workers(
             sockets,
             blocks: blocks.clone(),
             access,
+            notices: Box::new(Notices {
+                events: events.clone(),
+            }),
         };
         let events = events.clone();
         let on_end = move |index, result| {

@@ -56,7 +56,7 @@ struct ListenerStatus {
 #[derive(Debug, Serialize)]
 pub(crate) struct PoolStatus {
     name: String,
-    /// Backends that may be chosen.
+    /// Backends that some worker may choose.
     up: usize,
     backends: Vec<BackendStatus>,
 }
@@ -73,6 +73,11 @@ struct BackendStatus {
     connections: i64,
     connections_total: u64,
     connect_failures_total: u64,
+    /// Workers that leave it out because connects to it have failed.
+    ejected_workers: i64,
+    /// Workers that let one connection try it.
+    half_open_workers: i64,
+    ejections_total: u64,
     /// Seconds in this state.
     since_seconds: f64,
     /// Seconds since the last check ended; none without checks.
@@ -149,6 +154,7 @@ impl Instance {
             up: backends
                 .iter()
                 .filter(|backend| backend.state != "down")
+                .filter(|backend| backend.ejected_workers < self.workers.len() as i64)
                 .count(),
             backends,
         }
@@ -171,6 +177,9 @@ impl Instance {
             connections: self.gauge(|blocks| &blocks.backends[pool_at][at].connections),
             connections_total: sum(|block| block.connections_total.value()),
             connect_failures_total: sum(|block| total(block.connect_failures.cells())),
+            ejected_workers: self.gauge(|blocks| &blocks.backends[pool_at][at].ejected),
+            half_open_workers: self.gauge(|blocks| &blocks.backends[pool_at][at].half_open),
+            ejections_total: sum(|block| block.ejections.value()),
             since_seconds: ago(standing.since),
             last_check_seconds: standing.checked_at.map(ago),
             last_failure: standing.last_failure.map(|failure| failure.as_label()),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use ringway_health::{Health, Transition};
 use ringway_keeper::{BackendKey, KeeperHandle};
-use ringway_worker::WorkerError;
+use ringway_worker::{EjectionNotice, WorkerError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::field::display;
 use tracing::{info, warn};
@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use crate::access_log::AccessLog;
 use crate::admin::AdminSocket;
 use crate::crew::Crew;
+use crate::ejections::Ledger;
 use crate::error::RunError;
 use crate::instance::Instance;
 use crate::signals::{self, Request, SignalStream};
@@ -47,6 +48,8 @@ pub(crate) enum Event {
         key: BackendKey,
         transition: Transition,
     },
+    /// A worker has ejected a backend, or has it in use again.
+    Ejection(EjectionNotice),
     /// A drain was asked for.
     Drain,
 }
@@ -71,6 +74,7 @@ pub(crate) struct Supervisor {
     pub(crate) keepers: Vec<KeeperHandle>,
     pub(crate) crew: Crew,
     pub(crate) instance: Arc<Instance>,
+    pub(crate) ejections: Ledger,
     pub(crate) events: UnboundedReceiver<Event>,
     pub(crate) signals: Option<SignalStream>,
     pub(crate) admin: Option<AdminSocket>,
@@ -111,6 +115,9 @@ impl Supervisor {
                         running -= 1;
                     }
                     Event::Transition { key, transition } => self.log_transition(key, transition),
+                    Event::Ejection(notice) => {
+                        self.ejections.tell(&notice, &self.instance.topology);
+                    }
                     Event::Drain => self.leave(&mut stage),
                 },
                 request = signals::next(&mut self.signals) => {

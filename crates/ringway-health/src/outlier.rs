@@ -281,7 +281,7 @@ impl OutlierParams {
     fn lasts(&self, ejections: u32, random: u64) -> Duration {
         let doubled = 2u32.saturating_pow(ejections.min(31));
         let whole = self.ejection.saturating_mul(doubled).min(self.max_ejection);
-        let jitter = (whole / 5).as_nanos() * u128::from(random >> 32) >> 32;
+        let jitter = ((whole / 5).as_nanos() * u128::from(random >> 32)) >> 32;
         whole - Duration::from_nanos(u64::try_from(jitter).unwrap_or(u64::MAX))
     }
 }

@@ -162,6 +162,12 @@ pub struct BackendBlock {
     pub connections_total: Counter,
     /// Attempts that failed, by how.
     pub connect_failures: ByLabel<ConnectError, Counter, { ConnectError::COUNT }>,
+    /// Times the worker left it out because connects to it had failed.
+    pub ejections: Counter,
+    /// 1 while the worker leaves it out.
+    pub ejected: Gauge,
+    /// 1 while the worker lets one connection try it.
+    pub half_open: Gauge,
 }
 
 /// What is known of one backend's health checks; written by whichever keeper probes it.

@@ -165,7 +165,7 @@ families! {
         "1 while the backend is held to be healthy, else 0.";
     BACKEND_STATE:
         "ringway_backend_state", Kind::Gauge, One, Never, ["pool", "backend", "state"],
-        "1 for the state the operator wants the backend in, 0 for the others.";
+        "1 for the state the operator wants the backend in; ejected, half_open: workers that hold it so.";
     BACKEND_CONNECTIONS:
         "ringway_backend_connections", Kind::Gauge, One, OnRequest, ["pool", "backend"],
         "Connections to the backend that are open or being opened.";
@@ -176,12 +176,15 @@ families! {
         "ringway_backend_connect_failures_total", Kind::Counter, One, OnRequest,
         ["pool", "backend", "error"],
         "Attempts to connect to the backend that failed, by how.";
+    BACKEND_EJECTIONS:
+        "ringway_backend_ejections_total", Kind::Counter, One, OnRequest, ["pool", "backend"],
+        "Times a worker left the backend out because connects to it had failed.";
     BACKEND_RETRIES:
         "ringway_backend_retries_total", Kind::Counter, One, OnRequest, ["pool"],
         "Attempts to connect after the first of a connection.";
     POOL_FAIL_OPEN:
         "ringway_pool_fail_open_total", Kind::Counter, One, OnRequest, ["pool"],
-        "Times a backend was chosen although all of the pool were down.";
+        "Times a backend was chosen although all that were left were down or ejected.";
 
     HEALTH_CHECKS:
         "ringway_health_checks_total", Kind::Counter, One, Never, ["pool", "backend", "result"],

@@ -241,6 +241,16 @@ labels! {
 }
 
 labels! {
+    /// What workers say of a backend beside what the operator wants of it.
+    EjectionState {
+        /// Connects to it have failed, and it is left out.
+        Ejected => "ejected",
+        /// One connection may try it.
+        HalfOpen => "half_open",
+    }
+}
+
+labels! {
     /// How one health check ended.
     CheckResult {
         /// The backend answered as it should.
@@ -372,6 +382,11 @@ mod tests {
             &AdminState::ALL,
             AdminState::as_label,
             "active|drain|maintenance",
+        );
+        assert_closed(
+            &EjectionState::ALL,
+            EjectionState::as_label,
+            "ejected|half_open",
         );
         assert_closed(
             &CheckResult::ALL,

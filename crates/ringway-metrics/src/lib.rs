@@ -32,8 +32,8 @@ pub use block::{
 pub use counter::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use histogram::{Histogram, HistogramSnapshot, Ladder};
 pub use label::{
-    AcceptError, AdminState, ByLabel, CheckResult, CloseReason, ConnectError, Engine, Label, Peer,
-    RefusedReason, ReloadResult, Side, Stage,
+    AcceptError, AdminState, ByLabel, CheckResult, CloseReason, ConnectError, EjectionState,
+    Engine, Label, Peer, RefusedReason, ReloadResult, Side, Stage,
 };
 pub use process::ProcessStats;
 pub use render::{BackendScrape, BuildInfo, PerWorker, PoolScrape, Scrape, WorkerScrape, render};

@@ -13,8 +13,8 @@ use std::process::Command;
 
 use ringway_metrics::declare::{FAMILIES, Family, Kind, WorkerLabel};
 use ringway_metrics::{
-    AcceptError, AdminState, CheckResult, CloseReason, ConnectError, Engine, RefusedReason,
-    ReloadResult, Side, Stage,
+    AcceptError, AdminState, CheckResult, CloseReason, ConnectError, EjectionState, Engine,
+    RefusedReason, ReloadResult, Side, Stage,
 };
 
 const ALERTS: &str = include_str!("../../../deploy/prometheus/ringway-alerts.yml");
@@ -91,6 +91,16 @@ fn values(series: &str, label: &str) -> Option<Vec<&'static str>> {
         }
         (_, "reason") => texts(&RefusedReason::ALL, RefusedReason::as_label),
         (_, "result") => texts(&CheckResult::ALL, CheckResult::as_label),
+        ("ringway_backend_state", "state") => {
+            let wanted = AdminState::ALL.map(AdminState::as_label);
+            Some(
+                [
+                    &wanted[..],
+                    &EjectionState::ALL.map(EjectionState::as_label),
+                ]
+                .concat(),
+            )
+        }
         (_, "state") => texts(&AdminState::ALL, AdminState::as_label),
         (_, "side") => texts(&Side::ALL, Side::as_label),
         (_, "stage") => texts(&Stage::ALL, Stage::as_label),

@@ -208,6 +208,7 @@ impl Worker {
 
     /// Notes how an attempt to connect ended, where it is counted and where it is logged.
     pub(crate) fn note_attempt(&mut self, slot: u32, result: Result<(), Errno>) {
+        self.judge_attempt(slot, result);
         let outcome = match result {
             Ok(()) => AttemptOutcome::Connected,
             // Only a deadline cancels a connect whose flow goes on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringway_balance::{BackendIndex, Eligibility};
 use ringway_flow::{Moment, Span, Why};
 
+use crate::outlier::since_epoch;
 use crate::spec::WhenBackendDown;
 use crate::worker::Worker;
 
@@ -83,7 +84,12 @@ impl Worker {
 
     pub(crate) fn on_verdict(&mut self, pool: u16, backend: BackendIndex, verdict: Eligibility) {
         let place = &mut self.pools[usize::from(pool)];
+        place.pool.advance(since_epoch(self.now));
         place.pool.set_eligibility(backend, verdict);
+        if verdict == Eligibility::Up {
+            self.forgive(usize::from(pool), backend);
+        }
+        let place = &self.pools[usize::from(pool)];
         if verdict == Eligibility::Down && place.when_backend_down == WhenBackendDown::Close {
             let routes = &self.routes;
             let is_theirs = |slot: &crate::slots::Slot| {

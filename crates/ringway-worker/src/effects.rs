@@ -16,6 +16,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::access::AttemptOutcome;
 use crate::attempt::Lack;
 use crate::dispatch::{fault, peer};
+use crate::outlier::since_epoch;
 use crate::tag::Tag;
 use crate::worker::Worker;
 
@@ -178,6 +179,7 @@ impl Worker {
         let held = self.slots.get_mut(slot);
         let pool_index = usize::from(pool);
         let pool = &mut self.pools[pool_index];
+        pool.pool.advance(since_epoch(self.now));
         let backends = &pool.backends;
         let is_full = |backend: BackendIndex| {
             backends[backend.as_usize()]
@@ -214,6 +216,7 @@ impl Worker {
         if let Some(record) = &mut held.record {
             record.attempts.push((backend, AttemptOutcome::Pending));
         }
+        self.begin_attempt(slot, usize::from(pool), backend);
         self.pools[usize::from(pool)].pool.opened(backend);
         self.blocks.backends[usize::from(pool)][backend.as_usize()]
             .connections
@@ -227,6 +230,7 @@ impl Worker {
             return;
         };
         let pool = usize::from(self.routes[usize::from(held.route)].pool);
+        self.end_attempt(slot, pool, backend);
         self.pools[pool].pool.closed(backend);
         if let Some(limit) = &self.pools[pool].backends[backend.as_usize()].limit {
             limit.release();

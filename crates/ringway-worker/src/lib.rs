@@ -6,7 +6,8 @@
 //! [`Admission`]), touched when a connection opens and closes only.
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
-//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`.
+//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`,
+//! `outlier.rs`.
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -19,6 +20,7 @@ mod drain;
 mod effects;
 mod limit;
 mod mailbox;
+mod outlier;
 mod rate;
 mod record;
 mod slots;
@@ -32,6 +34,7 @@ pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion};
 pub use admission::Admission;
 pub use limit::Limit;
 pub use mailbox::Message;
+pub use outlier::{EjectionNotice, NoticeSink};
 pub use rate::SharedRate;
 pub use record::labels_of;
 pub use sources::{SourceLimit, SourceRate};

@@ -2,16 +2,18 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway_balance::{Algorithm, BackendParams, MaglevTable, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, QUEUED_BYTES_MAX};
+use ringway_health::OutlierParams;
 use ringway_metrics::{Topology, WorkerBlocks};
 use ringway_uring::ConnectAddress;
 
 use crate::access::AccessQueue;
 use crate::admission::Admission;
 use crate::limit::Limit;
+use crate::outlier::NoticeSink;
 
 /// Bytes of a receive buffer. Measured with 64 B and 16 KiB round trips and bulk copies: smaller
 /// ones cost bulk an operation more per byte, larger ones gain nothing once splice takes over.
@@ -53,6 +55,8 @@ pub struct WorkerSpec {
     pub pipe_size: usize,
     /// The queue to the access log, if there is one.
     pub access: Option<AccessQueue>,
+    /// Who is told of ejections.
+    pub notices: Box<dyn NoticeSink>,
 }
 
 /// One listener.
@@ -90,6 +94,10 @@ pub struct PoolSpec {
     pub table: Option<Arc<MaglevTable>>,
     /// What happens to the connections of a backend that goes down.
     pub when_backend_down: WhenBackendDown,
+    /// When failed connects eject a backend.
+    pub outlier: Option<OutlierParams>,
+    /// How long a backend that is back grows to its share.
+    pub slow_start: Option<Duration>,
     /// Its backends.
     pub backends: Vec<BackendSpec>,
 }

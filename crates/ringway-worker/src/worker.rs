@@ -12,6 +12,7 @@ use std::time::Duration;
 use ringway_balance::{BackendParams, Draw, Pool};
 use ringway_flow::wheel::Wheel;
 use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Room, Side, Span, Turn, Why};
+use ringway_health::Outliers;
 use ringway_metrics::WorkerHistograms;
 use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
 
@@ -21,6 +22,7 @@ use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::limit::Limit;
 use crate::mailbox::Message;
+use crate::outlier::NoticeSink;
 use crate::slots::Slots;
 use crate::spec::{BackendSpec, PoolSpec, WhenBackendDown, WorkerSpec};
 use crate::start::StartError;
@@ -68,20 +70,23 @@ pub(crate) struct WorkerPool {
     pub(crate) pool: Pool,
     pub(crate) backends: Vec<BackendSpec>,
     pub(crate) when_backend_down: WhenBackendDown,
+    pub(crate) outliers: Option<Outliers>,
 }
 
 impl WorkerPool {
     fn new(spec: PoolSpec, start: u32) -> WorkerPool {
         let params: Vec<BackendParams> = spec.backends.iter().map(|b| b.params).collect();
-        let pool = match spec.table {
+        let mut pool = match spec.table {
             Some(table) => Pool::with_table(spec.when_all_down, &params, table),
             None => Pool::new(spec.algorithm, spec.when_all_down, &params, start),
         };
-        let when_backend_down = spec.when_backend_down;
+        pool.set_slow_start(spec.slow_start);
+        let outliers = spec.outlier.as_ref();
         WorkerPool {
             pool,
+            outliers: outliers.map(|params| Outliers::new(params, spec.backends.len())),
             backends: spec.backends,
-            when_backend_down,
+            when_backend_down: spec.when_backend_down,
         }
     }
 }
@@ -119,6 +124,9 @@ pub(crate) struct Worker {
     pub(crate) connections: Arc<Limit>,
     pub(crate) access: Option<crate::access::AccessQueue>,
     pub(crate) closed_count: u32,
+    /// When time alone changes an ejection.
+    pub(crate) ejections_due: Option<Moment>,
+    pub(crate) notices: Box<dyn NoticeSink>,
     mailbox: Receiver<Message>,
     waker: Waker,
     turns: u32,
@@ -182,6 +190,8 @@ impl Worker {
             connections: spec.connections,
             access: spec.access,
             closed_count: 0,
+            ejections_due: None,
+            notices: spec.notices,
             mailbox,
             waker,
             turns: 0,
@@ -205,6 +215,7 @@ impl Worker {
                     self.expire();
                 }
             }
+            self.advance_ejections();
             self.feed_starved();
             self.attempt_again();
             self.resume_accepts();
@@ -249,6 +260,7 @@ impl Worker {
             self.waiting.next(),
             self.memory_look_at,
             self.drain.as_ref().map(Drain::next),
+            self.ejections_due,
         ];
         let next = deadlines.into_iter().flatten().min();
         Wait {

@@ -71,6 +71,8 @@ pub(crate) struct Backend {
     pub(crate) connections: i64,
     pub(crate) connections_total: u64,
     pub(crate) connect_failures_total: u64,
+    /// Workers that leave it out because connects to it have failed.
+    pub(crate) ejected_workers: i64,
     /// Since the last check ended; none without checks.
     pub(crate) last_check_seconds: Option<f64>,
     /// Why the last failed check failed.

@@ -87,7 +87,7 @@ fn backends(snapshot: &Snapshot) -> Table {
             table.row([
                 pool.name.clone(),
                 backend.address.clone(),
-                backend.state.clone(),
+                state_of(backend),
                 backend.connections.to_string(),
                 backend.connections_total.to_string(),
                 backend.connect_failures_total.to_string(),
@@ -96,6 +96,14 @@ fn backends(snapshot: &Snapshot) -> Table {
         }
     }
     table
+}
+
+/// What it is taken for, and how many workers have reason to disagree.
+fn state_of(backend: &Backend) -> String {
+    match backend.ejected_workers {
+        0 => backend.state.clone(),
+        workers => format!("{}, ejected by {workers}", backend.state),
+    }
 }
 
 /// When it was checked last; and why it is down, if it is.

@@ -30,6 +30,7 @@ ringway_backend_state{pool,backend,state} gauge
 ringway_backend_connections{pool,backend} gauge
 ringway_backend_connections_total{pool,backend} counter
 ringway_backend_connect_failures_total{pool,backend,error} counter
+ringway_backend_ejections_total{pool,backend} counter
 ringway_backend_retries_total{pool} counter
 ringway_pool_fail_open_total{pool} counter
 ringway_health_checks_total{pool,backend,result} counter

@@ -2,9 +2,12 @@
 //!
 //! **Invariant:** a value that is not known is left out, not written as zero.
 
+use std::sync::Arc;
+
 use super::{BackendScrape, Scrape};
+use crate::block::BackendBlock;
 use crate::declare;
-use crate::label::{AdminState, CheckResult, ReloadResult};
+use crate::label::{AdminState, CheckResult, EjectionState, ReloadResult};
 use crate::process::ProcessStats;
 use crate::text::{Exposition, Value};
 
@@ -28,6 +31,20 @@ pub(super) fn render_backend_states(scrape: &Scrape, out: &mut Exposition) {
         for state in AdminState::ALL {
             let value = Value::Count(u64::from(backend.state == state));
             family.put(&[pool, address, state.as_label()], None, value);
+        }
+    }
+    for ((pool, at), [name, address]) in scrape.topology.backends() {
+        let blocks = scrape.workers.iter().map(|worker| &worker.blocks.backends);
+        let blocks: Vec<_> = blocks
+            .filter_map(|pools| pools.get(pool)?.get(at))
+            .collect();
+        for state in EjectionState::ALL {
+            let gauge = |block: &&Arc<BackendBlock>| match state {
+                EjectionState::Ejected => block.ejected.value(),
+                EjectionState::HalfOpen => block.half_open.value(),
+            };
+            let value = Value::Level(blocks.iter().map(gauge).sum());
+            family.put(&[name, address, state.as_label()], None, value);
         }
     }
 }

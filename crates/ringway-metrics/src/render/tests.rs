@@ -130,8 +130,11 @@ fn each_cell_is_rendered_exactly_once() {
         "the same cell under two names"
     );
     // 7 worker and ring counters without the busy time, 4 gauges, 2 dropped, 3 engines; 2
-    // listeners of 2+11+9; 3 routes of 24+4; 2 pools of 4; 3 backends of 2+7.
-    assert_eq!(cells.len(), 6 + 4 + 2 + 3 + 2 * 22 + 3 * 28 + 2 * 4 + 3 * 9);
+    // listeners of 2+11+9; 3 routes of 24+4; 2 pools of 4; 3 backends of 3+7.
+    assert_eq!(
+        cells.len(),
+        6 + 4 + 2 + 3 + 2 * 22 + 3 * 28 + 2 * 4 + 3 * 10
+    );
 }
 
 /// One cell of each kind that worker 1 counts, with the series it must appear as.
@@ -213,6 +216,10 @@ fn cells_of(w: &WorkerBlocks) -> Vec<(&'static str, u64)> {
             backend.connect_failures[ConnectError::NoPorts].value(),
         ),
         (
+            r#"ringway_backend_ejections_total{pool="api",backend="[::1]:2","#,
+            backend.ejections.value(),
+        ),
+        (
             r#"ringway_backend_retries_total{pool="web","#,
             pool.retries.value(),
         ),
@@ -275,6 +282,8 @@ fn what_control_knows_stands_where_it_belongs() {
         r#"ringway_backend_up{pool="api",backend="127.0.0.1:1"} 1"#,
         r#"ringway_backend_state{pool="api",backend="[::1]:2",state="active"} 0"#,
         r#"ringway_backend_state{pool="api",backend="[::1]:2",state="drain"} 1"#,
+        r#"ringway_backend_state{pool="api",backend="[::1]:2",state="ejected"} 1"#,
+        r#"ringway_backend_state{pool="api",backend="[::1]:2",state="half_open"} 2"#,
         r#"ringway_health_checks_total{pool="web",backend="unix:/run/x.sock",result="pass"} 1"#,
         r#"ringway_health_last_check_timestamp_seconds{pool="web",backend="unix:/run/x.sock"} 1700000000"#,
         r#"ringway_config_reloads_total{result="failure"} 1"#,

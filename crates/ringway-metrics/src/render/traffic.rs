@@ -125,6 +125,12 @@ impl<'a> Sums<'a> {
                 });
             }
         }
+        let mut family = out.family(&declare::BACKEND_EJECTIONS);
+        for (at, labels) in self.backends() {
+            self.put_count(&mut family, &labels, |w| {
+                Some(backend(w, at)?.ejections.value())
+            });
+        }
         let mut family = out.family(&declare::BACKEND_RETRIES);
         for (i, name) in self.pools() {
             self.put_count(&mut family, &[name], |w| {

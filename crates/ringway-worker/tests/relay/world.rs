@@ -11,9 +11,17 @@ use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
 use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
-    Admission, BackendSpec, Limit, ListenerSpec, Message, PoolSpec, RouteSpec, WhenBackendDown,
-    WorkerHandle, WorkerSpec, buffer_size, start,
+    Admission, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink, PoolSpec,
+    RouteSpec, WhenBackendDown, WorkerHandle, WorkerSpec, buffer_size, start,
 };
+
+/// No test here has outliers.
+#[derive(Debug)]
+struct Unheard;
+
+impl NoticeSink for Unheard {
+    fn on_ejection(&self, _: EjectionNotice) {}
+}
 
 /// How long anything that must happen may take on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -123,6 +131,8 @@ impl World {
                 when_all_down: WhenAllDown::Try,
                 table: None,
                 when_backend_down: WhenBackendDown::Keep,
+                outlier: None,
+                slow_start: None,
                 backends: addresses
                     .iter()
                     .map(|&address| BackendSpec {
@@ -142,6 +152,7 @@ impl World {
             pipes_max: setting.pipes_max,
             pipe_size: 256 * 1024,
             access: None,
+            notices: Box::new(Unheard),
         };
         let (end, ended) = mpsc::channel();
         let worker = start(spec, move |_, result| {

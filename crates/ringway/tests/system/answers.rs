@@ -131,6 +131,7 @@ fn a_pause_of_the_balancer_turns_no_backend_down_and_cuts_no_relay() {
     let servers: Vec<Server> = (0..8).map(|_| http()).collect();
     let ringway = Setup::to(servers.iter().map(Server::address))
         .workers(2)
+        .pool("outlier: {consecutive_failures: 1, ejection: 1m}")
         .health_checks_of("type: http")
         .start();
     until("all are up", || {

@@ -28,6 +28,7 @@ mod catalogue;
 mod connecting;
 mod crowds;
 mod descriptors;
+mod ejection;
 mod ends;
 mod failover;
 mod frozen;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::admin::Admin;
@@ -170,6 +170,28 @@ impl Process {
     /// connection to the admin endpoint that was just answered.
     pub(crate) fn descriptors_kept(&self) -> usize {
         least(|| fs::read_dir(self.proc("fd")).unwrap().count())
+    }
+
+    /// Leaves it so many descriptors that it may still open; returns the limit it had.
+    pub(crate) fn limit_descriptors(&self, left: usize) -> Rlimit {
+        let numbers = fs::read_dir(self.proc("fd")).unwrap();
+        let numbers = numbers.map(|entry| entry.unwrap().file_name());
+        let open: Vec<usize> = numbers
+            .map(|number| number.to_str().unwrap().parse().unwrap())
+            .collect();
+        let free = |limit: &usize| limit - open.iter().filter(|number| *number < limit).count();
+        let limit = (0..).find(|limit| free(limit) == left).unwrap();
+        // What is open above the limit stays open.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit {
+            current: Some(limit as u64),
+            maximum,
+        };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap()
+    }
+
+    pub(crate) fn set_descriptor_limit(&self, limit: Rlimit) {
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
     }
 
     /// The names of its threads, sorted. Those of the control thread's helpers for blocking work come

@@ -135,10 +135,14 @@ fn every_mistake_is_named_at_once() {
 fn what_is_not_built_yet_is_refused_by_name() {
     let setup = Setup::to([closed_address()])
         .listener("protocol: udp")
-        .pool("slow_start: 10s");
+        .pool("send_proxy_protocol: v2");
     assert_says(
         &refused(&setup),
         78,
-        &["protocol", "slow_start", "not supported by this version"],
+        &[
+            "protocol",
+            "send_proxy_protocol",
+            "not supported by this version",
+        ],
     );
 }

@@ -1,5 +1,5 @@
 //! What a test chooses about its instance, and the file that says so. Not the defaults of the
-//! product: tests want no health checks and an order they can count on unless they say otherwise.
+//! product: tests want no health checks, no ejections and an order they can count on unless they say otherwise.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
@@ -176,6 +176,9 @@ impl Setup {
         line(4, &format!("balance: {}", self.balance));
         line(4, &format!("health_check: {}", self.health));
         self.pool.iter().for_each(|key| line(4, key));
+        if !self.pool.iter().any(|key| key.starts_with("outlier:")) {
+            line(4, "outlier: off");
+        }
         line(0, "admin: {bind: \"unix:DIR/admin.sock\"}");
         line(
             0,

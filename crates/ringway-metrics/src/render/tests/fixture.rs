@@ -95,6 +95,9 @@ fn counted(worker: u16, topology: &Arc<Topology>) -> WorkerScrape {
     for backend in blocks.backends.iter().flatten() {
         backend.connections.set(number().cast_signed());
         backend.connections_total.add(number());
+        backend.ejections.add(number());
+        backend.ejected.set(i64::from(worker));
+        backend.half_open.set(1);
         for error in ConnectError::ALL {
             backend.connect_failures[error].add(number());
         }

@@ -1,0 +1,160 @@
+//! How a worker's ejections reach the control thread, and how they are told: once per backend, not once per worker.
+//!
+//! It decides nothing about ejections. Invariant: a warning that a backend is out is followed by one line that it
+//! is in use everywhere again, and between the two by debug lines only.
+
+use std::collections::{HashMap, HashSet};
+
+use ringway_health::{Change, EjectCause, ReturnCause};
+use ringway_metrics::Topology;
+use ringway_worker::{EjectionNotice, NoticeSink};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+
+use crate::supervise::Event;
+
+/// A worker's way to the control thread.
+#[derive(Debug)]
+pub(crate) struct Notices {
+    pub(crate) events: UnboundedSender<Event>,
+}
+
+impl NoticeSink for Notices {
+    fn on_ejection(&self, notice: EjectionNotice) {
+        // Nobody listens any more once the balancer has ended.
+        let _ = self.events.send(Event::Ejection(notice));
+    }
+}
+
+/// Which workers leave out which backends, by pool and place.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    out: HashMap<(u16, u16), HashSet<u16>>,
+}
+
+/// How much a change means to an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// The first worker leaves it out.
+    First,
+    /// The last one that did uses it again.
+    Last,
+    /// Neither.
+    Minor,
+}
+
+impl Ledger {
+    /// Takes a change in and tells it.
+    pub(crate) fn tell(&mut self, notice: &EjectionNotice, topology: &Topology) {
+        let weight = self.weigh(notice);
+        let pool = &topology.pools[usize::from(notice.pool)];
+        let backend = &pool.backends[notice.backend.as_usize()];
+        let (pool, worker) = (&pool.name, notice.worker);
+        match notice.change {
+            Change::Ejected { lasts, cause } => {
+                let (seconds, reason) = (lasts.as_secs_f64(), eject_label(cause));
+                match weight {
+                    Weight::First => warn!(pool, backend, worker, reason, seconds, "ejected"),
+                    Weight::Last | Weight::Minor => {
+                        debug!(pool, backend, worker, reason, seconds, "ejected too");
+                    }
+                }
+            }
+            Change::HalfOpen => debug!(pool, backend, worker, "half-open"),
+            Change::Trying => debug!(pool, backend, worker, "tried"),
+            Change::Returned(cause) => {
+                let reason = return_label(cause);
+                match weight {
+                    Weight::Last => info!(pool, backend, worker, reason, "no longer ejected"),
+                    Weight::First | Weight::Minor => {
+                        debug!(pool, backend, worker, reason, "no longer ejected here");
+                    }
+                }
+            }
+        }
+    }
+
+    fn weigh(&mut self, notice: &EjectionNotice) -> Weight {
+        let workers = self
+            .out
+            .entry((notice.pool, notice.backend.get()))
+            .or_default();
+        match notice.change {
+            Change::Ejected { .. } => {
+                let is_first = workers.is_empty();
+                workers.insert(notice.worker);
+                if is_first {
+                    Weight::First
+                } else {
+                    Weight::Minor
+                }
+            }
+            Change::Returned(_) => {
+                let was_out = workers.remove(&notice.worker);
+                if was_out && workers.is_empty() {
+                    Weight::Last
+                } else {
+                    Weight::Minor
+                }
+            }
+            Change::HalfOpen | Change::Trying => Weight::Minor,
+        }
+    }
+}
+
+const fn eject_label(cause: EjectCause) -> &'static str {
+    match cause {
+        EjectCause::Failures(_) => "connect_failures",
+        EjectCause::TrialFailed => "trial_failed",
+    }
+}
+
+const fn return_label(cause: ReturnCause) -> &'static str {
+    match cause {
+        ReturnCause::Connected => "connected",
+        ReturnCause::Ended => "ended",
+        ReturnCause::HealthCheck => "health_check",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ringway_balance::BackendIndex;
+
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_worker_are_told_of() {
+        let ejected = |cause| Change::Ejected {
+            lasts: Duration::from_secs(10),
+            cause,
+        };
+        let first = ejected(EjectCause::Failures(5));
+        let again = ejected(EjectCause::TrialFailed);
+        let returned = Change::Returned(ReturnCause::Connected);
+        let mut ledger = Ledger::default();
+        for (worker, backend, change, weight) in [
+            (0, 1, first, Weight::First),
+            (1, 1, first, Weight::Minor),
+            (0, 1, Change::HalfOpen, Weight::Minor),
+            (0, 1, Change::Trying, Weight::Minor),
+            (0, 1, again, Weight::Minor),
+            (0, 2, first, Weight::First),
+            (1, 1, returned, Weight::Minor),
+            (0, 1, returned, Weight::Last),
+            (0, 1, returned, Weight::Minor),
+            (0, 1, first, Weight::First),
+            (0, 2, returned, Weight::Last),
+        ] {
+            let notice = EjectionNotice {
+                worker,
+                pool: 0,
+                backend: BackendIndex::new(backend),
+                change,
+            };
+            assert_eq!(ledger.weigh(&notice), weight, "{notice:?}");
+        }
+    }
+}
