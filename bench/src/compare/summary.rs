@@ -33,11 +33,42 @@ pub(crate) struct Row {
     pub(crate) dropped: usize,
 }
 
-/// A goal, and whether the estimate reaches it.
+/// A goal, and how the interval stands to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Goal {
     pub(crate) ratio: f64,
-    pub(crate) is_met: bool,
+    pub(crate) standing: Standing,
+}
+
+/// Where the whole interval lies: an estimate alone, with noise on either side, reaches nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Met,
+    /// The goal is inside the interval.
+    Open,
+    Missed,
+}
+
+impl Standing {
+    fn of(goal: f64, (low, high): (f64, f64), better: Better) -> Standing {
+        let (is_met, is_missed) = match better {
+            Better::Lower => (high <= goal, low > goal),
+            Better::Higher => (low >= goal, high < goal),
+        };
+        match (is_met, is_missed) {
+            (true, _) => Standing::Met,
+            (false, true) => Standing::Missed,
+            (false, false) => Standing::Open,
+        }
+    }
+
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Standing::Met => "met",
+            Standing::Open => "open",
+            Standing::Missed => "missed",
+        }
+    }
 }
 
 impl Row {
@@ -101,13 +132,7 @@ fn row(
     let values_of = values(&sound, metric.key());
     let found = ratio(&values_of)?;
     let (ours, theirs): (Vec<f64>, Vec<f64>) = values_of.into_iter().unzip();
-    // A goal is judged by as many pairs as a difference is.
-    let goal = found.interval.and(peer_named(peer));
-    let goal = goal.and_then(|peer| discipline.goal(peer));
-    let reaches = |goal: f64| match metric.better() {
-        Better::Lower => found.middle <= goal,
-        Better::Higher => found.middle >= goal,
-    };
+    let goal = peer_named(peer).and_then(|peer| discipline.goal(peer));
     Some(Row {
         discipline,
         peer: peer.to_owned(),
@@ -117,9 +142,10 @@ fn row(
         floor,
         machine: ratio(&values(&sound, MACHINE_KEY)),
         verdict: verdict(&found, floor, metric.better()),
-        goal: goal.map(|ratio| Goal {
+        // A goal is judged by as many pairs as a difference is.
+        goal: goal.zip(found.interval).map(|(ratio, interval)| Goal {
             ratio,
-            is_met: reaches(ratio),
+            standing: Standing::of(ratio, interval, metric.better()),
         }),
         dropped: pairs.len() - sound.len(),
     })
@@ -271,15 +297,27 @@ pub(crate) mod tests {
             haproxy.goal,
             Some(Goal {
                 ratio: 0.85,
-                is_met: true
+                standing: Standing::Met
             })
         );
         assert!(!haproxy.machine_disagrees());
         let nginx = of("nginx");
         assert_eq!(nginx.verdict, Verdict::NoDifference);
         assert_eq!((nginx.dropped, nginx.ratio.pairs), (1, 7));
-        assert!(!nginx.goal.unwrap().is_met);
+        assert_eq!(nginx.goal.unwrap().standing, Standing::Missed);
         assert!(rows.iter().all(|row| row.peer != OURSELVES));
+    }
+
+    #[test]
+    fn a_goal_is_judged_by_the_whole_interval() {
+        let lower = |interval| Standing::of(0.85, interval, Better::Lower);
+        assert_eq!(lower((0.80, 0.85)), Standing::Met);
+        assert_eq!(lower((0.80, 0.86)), Standing::Open);
+        assert_eq!(lower((0.86, 0.90)), Standing::Missed);
+        let higher = |interval| Standing::of(1.1, interval, Better::Higher);
+        assert_eq!(higher((1.1, 1.3)), Standing::Met);
+        assert_eq!(higher((1.0, 1.3)), Standing::Open);
+        assert_eq!(higher((1.0, 1.05)), Standing::Missed);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::record::Run;
-use super::summary::{Goal, Row};
+use super::summary::{Goal, Row, Standing};
 use crate::stats::{Ratio, Verdict};
 
 const HEADINGS: [&str; 9] = [
@@ -77,8 +77,7 @@ fn cells(row: &Row) -> [String; 9] {
 }
 
 pub(crate) fn goal(goal: Goal) -> String {
-    let word = if goal.is_met { "met" } else { "missed" };
-    format!("{:.2} {word}", goal.ratio)
+    format!("{:.2} {}", goal.ratio, goal.standing.text())
 }
 
 /// The noise floor, in percent.
@@ -128,14 +127,20 @@ pub(crate) fn figure(value: f64) -> String {
 pub(crate) fn totals(rows: &[Row]) -> String {
     let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
     let goals: Vec<Goal> = rows.iter().filter_map(|row| row.goal).collect();
-    let met = goals.iter().filter(|goal| goal.is_met).count();
+    let stand = |standing| {
+        let those = goals.iter().filter(|goal| goal.standing == standing);
+        those.count()
+    };
     format!(
-        "ahead {}, behind {}, no difference shown {}, too few pairs {}; goals met {met} of {}",
+        "ahead {}, behind {}, no difference shown {}, too few pairs {}; \
+         goals met {}, open {}, missed {}",
         count(Verdict::Ahead),
         count(Verdict::Behind),
         count(Verdict::NoDifference),
         count(Verdict::TooFewPairs),
-        goals.len()
+        stand(Standing::Met),
+        stand(Standing::Open),
+        stand(Standing::Missed)
     )
 }
 
@@ -194,7 +199,7 @@ scale-01000 (CPU us)  nginx    8.00     9.00    0.89 [0.89, 0.89]  -       0.89 
     fn the_totals() {
         assert_eq!(
             totals(&rows(&run())),
-            "ahead 1, behind 0, no difference shown 1, too few pairs 2; goals met 1 of 2"
+            "ahead 1, behind 0, no difference shown 1, too few pairs 2; goals met 1, open 0, missed 1"
         );
     }
 

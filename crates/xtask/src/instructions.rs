@@ -3,9 +3,10 @@
 //! a figure is a difference between two runs of one program, so that its start is not in it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::build;
 use crate::counts::{Change, Compared, Counts, Figures};
 
 /// The section of the reviewed figures.
@@ -53,7 +54,9 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
     let mut counts = Counts::read()?;
     let mut reviewed = counts.section(SECTION)?;
     let tools = tools()?;
-    let counted = count(&build()?, options)?;
+    let release = build::release(&["-p", "xtask", "--example", "operations"])?;
+    let operations = release.join("examples/operations");
+    let counted = count(&operations, options)?;
     if options.accept {
         reviewed.counted_with = tools;
         reviewed.figures = counted;
@@ -193,31 +196,6 @@ fn valgrind_works() -> bool {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-/// Builds the program of the operations as a release is built, and returns where it is.
-fn build() -> io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "xtask",
-            "--example",
-            "operations",
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other("the operations cannot be built"));
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        PathBuf::from,
-    );
-    Ok(target.join("release/examples/operations"))
 }
 
 /// What a figure depends on, such as `rustc 1.95.0 x86_64-unknown-linux-gnu, glibc 2.36`.

@@ -3,6 +3,7 @@
 //! could not be checked is named.
 #![forbid(unsafe_code)]
 
+mod build;
 mod check;
 mod counts;
 mod instructions;

@@ -4,13 +4,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::system::uname;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::count::Counter;
+use crate::build;
 
 /// What 20,000 connections in one process need, and some.
 const DESCRIPTORS_WANTED: u64 = 65_536;
@@ -36,7 +36,7 @@ impl Rig {
     pub(super) fn new(binaries: Option<&Path>) -> io::Result<Rig> {
         let binaries = match binaries {
             Some(directory) => directory.to_owned(),
-            None => build()?,
+            None => build::release(&["-p", "ringway", "-p", "ringway-bench"])?,
         };
         let directory = std::env::temp_dir().join(format!("ringway-xtask-{}", std::process::id()));
         std::fs::create_dir_all(&directory)?;
@@ -84,30 +84,6 @@ impl Drop for Rig {
         // What is left of it is in the system's temporary directory, and goes with it.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Builds both in release mode and returns where they are.
-fn build() -> io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "ringway",
-            "-p",
-            "ringway-bench",
-        ])
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other("the release build failed"));
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        PathBuf::from,
-    );
-    Ok(target.join("release"))
 }
 
 fn existing(path: PathBuf) -> io::Result<PathBuf> {
