@@ -15,7 +15,7 @@ use crate::procfs::{Machine, Memory, Usage};
 use crate::stats::Better;
 
 /// The time balancers get to come to rest once connections are held.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Round trips per second of a paced load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

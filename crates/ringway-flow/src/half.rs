@@ -11,6 +11,7 @@
 //! with a budget of no more than what is left of it and ends by itself when the budget is used up, and
 //! pieces that would need another buffer are moved together.
 
+mod burst;
 mod splicing;
 
 use crate::chunks::{BufferNumber, Chunk, ChunkQueue, Gathered};
@@ -21,7 +22,7 @@ use crate::{Backlog, Fault, Operation, Output, Rearm, RelayMode, Residue, Side};
 pub const QUEUED_BYTES_MAX: u32 = 64 * 1024;
 /// A receive is armed again once no more than this waits, so that its budget is worth an operation.
 const QUEUED_BYTES_LOW: u32 = QUEUED_BYTES_MAX / 2;
-/// Bytes received in full buffers with more waiting behind them, after which `auto` promotes.
+/// Bytes received in large bursts, after which `auto` promotes.
 const PROMOTE_AFTER_BYTES: u32 = 64 * 1024;
 /// After a promotion that found no pipe or gained nothing, how much must stream before the next.
 const PROMOTE_AGAIN_AFTER_BYTES: u32 = 1024 * 1024;
@@ -126,6 +127,9 @@ pub(crate) struct Half {
     head_sent: u32,
     pipe_bytes: u32,
     pipe_capacity: u32,
+    /// Bytes received since the source's socket was last seen empty.
+    burst: u32,
+    /// Bytes received in bursts of a full buffer or more, one after the other.
     streak: u32,
     promote_at: u32,
     pub(crate) received_bytes: u64,
@@ -156,6 +160,7 @@ impl Half {
             head_sent: 0,
             pipe_bytes: 0,
             pipe_capacity: 0,
+            burst: 0,
             streak: 0,
             promote_at,
             received_bytes: 0,
@@ -377,12 +382,7 @@ impl Half {
             return false;
         }
         self.received_bytes += u64::from(chunk.len);
-        let streams = chunk.len == turn.params.chunk_size && backlog == Backlog::Waiting;
-        self.streak = if streams {
-            self.streak.saturating_add(chunk.len)
-        } else {
-            0
-        };
+        self.note_burst(chunk.len, backlog, turn.params.chunk_size);
         self.queue.push(turn.chunks, chunk);
         if u32::from(self.queue.count()) > buffers_max(turn.params.chunk_size) {
             self.gather(turn);

@@ -4,6 +4,7 @@ mod connecting;
 mod copying;
 mod deadlines;
 mod ending;
+mod promotion;
 mod resetting;
 mod rig;
 mod splicing;

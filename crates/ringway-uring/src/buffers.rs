@@ -19,8 +19,10 @@ use crate::arena::Mapping;
 /// The most buffers of one ring: the kernel's limit for a buffer ring.
 pub(crate) const BUFFERS_MOST: u16 = 1 << 15;
 
-/// Free buffers whose memory is kept however calm it is: what comes next starts without page faults.
-const RESIDENT_KEPT: u32 = 256;
+/// Buffers beyond the window whose memory is kept while bytes come: more start without page faults.
+const RESIDENT_KEPT_BUSY: u32 = 256;
+/// Buffers whose memory is kept when none came lately.
+const RESIDENT_KEPT_CALM: u32 = 16;
 
 /// A buffer of the ring it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,8 +76,10 @@ pub(crate) struct Buffers {
     /// Whether a buffer was written since its memory was given back.
     resident: Box<[bool]>,
     free: Vec<u16>,
-    /// How many on the stack are resident.
-    free_resident: u32,
+    /// How many are resident of those that nobody holds: on the stack or lent to the kernel.
+    resident_unheld: u32,
+    /// Whether a buffer was used since the last look at memory.
+    was_used: bool,
     /// How many buffers the kernel should have.
     window: u16,
     window_least: u16,
@@ -115,7 +119,8 @@ impl Buffers {
             sending_end: vec![0; usize::from(most)].into_boxed_slice(),
             resident: vec![false; usize::from(most)].into_boxed_slice(),
             free: (0..most).rev().collect(),
-            free_resident: 0,
+            resident_unheld: 0,
+            was_used: false,
             window,
             window_least: window,
             window_most,
@@ -139,15 +144,9 @@ impl Buffers {
     /// Gives the kernel free buffers up to the window.
     fn fill(&mut self) {
         while self.published < self.window {
-            let Some(id) = self.pop_free() else { return };
+            let Some(id) = self.free.pop() else { return };
             self.push(id);
         }
-    }
-
-    fn pop_free(&mut self) -> Option<u16> {
-        let id = self.free.pop()?;
-        self.free_resident -= u32::from(self.resident[usize::from(id)]);
-        Some(id)
     }
 
     /// Stages `id` for the kernel. It sees it after [`Buffers::publish`].
@@ -211,13 +210,16 @@ impl Buffers {
     }
 
     pub(crate) fn take(&mut self) -> Option<BufferId> {
-        let id = self.pop_free()?;
+        let id = self.free.pop()?;
         Some(self.hold(id))
     }
 
     fn hold(&mut self, id: u16) -> BufferId {
-        self.states[usize::from(id)] = State::Held;
-        self.resident[usize::from(id)] = true;
+        let place = usize::from(id);
+        self.states[place] = State::Held;
+        self.resident_unheld -= u32::from(self.resident[place]);
+        self.resident[place] = true;
+        self.was_used = true;
         self.held += 1;
         self.held_peak = self.held_peak.max(self.held);
         BufferId(id)
@@ -226,27 +228,29 @@ impl Buffers {
     pub(crate) fn recycle(&mut self, buffer: BufferId) {
         self.expect(buffer.0, State::Held, "recycled");
         self.held -= 1;
+        self.resident_unheld += 1;
+        self.was_used = true;
         if self.published < self.window {
             self.push(buffer.0);
         } else {
             self.states[buffer.index()] = State::Free;
             self.free.push(buffer.0);
-            self.free_resident += 1;
         }
     }
 
     /// Whether there is more than a calm ring needs: a look later may find it is not needed.
     pub(crate) fn is_swollen(&self) -> bool {
         let needed = u32::from(self.window_least).max(self.held.saturating_mul(2));
-        u32::from(self.window) > needed || self.free_resident > RESIDENT_KEPT
+        u32::from(self.window) > needed || self.resident_unheld > RESIDENT_KEPT_CALM
     }
 
     /// Shrinks the window towards twice what was held at most lately, and gives back the memory of
-    /// `most` free buffers at most that are beyond it. Returns how many that were.
+    /// `most` buffers at most that are beyond it. Returns how many that were.
     ///
-    /// Those lent to the kernel are left alone: one may hold bytes of which no completion was
-    /// reaped yet.
-    pub(crate) fn relax(&mut self, most: u32) -> u32 {
+    /// `all_reaped`: no completion that was not reaped speaks of a buffer. Only then is it known that
+    /// those lent to the kernel hold nothing, which writes to them in system calls of this thread and
+    /// at no other time (`IORING_SETUP_DEFER_TASKRUN`).
+    pub(crate) fn relax(&mut self, most: u32, all_reaped: bool) -> u32 {
         let needed = self.held_peak.saturating_mul(2);
         self.held_peak = self.held.max(self.held_peak / 2);
         let needed_window = u16::try_from(needed).unwrap_or(u16::MAX);
@@ -255,22 +259,40 @@ impl Buffers {
             .max(needed_window)
             .max(self.window_least)
             .min(self.window);
-        let excess = self.free_resident.saturating_sub(needed.max(RESIDENT_KEPT));
-        let (wanted, mut released) = (excess.min(most), 0);
+        let is_calm = !self.was_used;
+        let kept = if is_calm {
+            RESIDENT_KEPT_CALM
+        } else {
+            needed.max(RESIDENT_KEPT_BUSY) + u32::from(self.published)
+        };
+        let wanted = self.resident_unheld.saturating_sub(kept).min(most);
+        let released = self.release_memory(wanted, is_calm && all_reaped);
+        // The next look comes sooner where there is more to do: too soon to call it calm.
+        self.was_used &= released == most;
+        released
+    }
+
+    fn release_memory(&mut self, wanted: u32, lent_too: bool) -> u32 {
+        let mut released = 0;
         for _ in 0..self.states.len() {
             if released == wanted {
                 break;
             }
             self.cursor = (self.cursor + 1) % self.states.len() as u16;
             let id = usize::from(self.cursor);
-            if self.states[id] == State::Free && self.resident[id] {
+            let is_empty = match self.states[id] {
+                State::Free => true,
+                State::Kernel => lent_too,
+                State::Held | State::Sending => false,
+            };
+            if is_empty && self.resident[id] {
                 self.arena
                     .release(self.offset(self.cursor), self.size as usize);
                 self.resident[id] = false;
                 released += 1;
             }
         }
-        self.free_resident -= released;
+        self.resident_unheld -= released;
         released
     }
 

@@ -330,7 +330,9 @@ impl Ring {
     /// Gives back memory that was not needed lately, of `most` buffers at most, and
     /// returns of how many.
     pub fn relax_buffers(&mut self, most: u32) -> u32 {
-        self.buffers.relax(most)
+        let overflowed = self.ring.submission().cq_overflow();
+        let all_reaped = !overflowed && self.ring.completion().is_empty();
+        self.buffers.relax(most, all_reaped)
     }
 
     /// Limits the kernel threads that serve [`Ring::poll_then_splice`]: those for files and those

@@ -250,6 +250,7 @@ impl Worker {
     // ── splice ──────────────────────────────────────────────────────────────────────────────────
 
     fn splice_in(&mut self, slot: u32, from: Side, len: u32) -> Input {
+        self.splices += 1;
         let held = self.slots.get(slot);
         let result = moved(splice_in(held.socket(from), held.pipe(from), len as usize));
         let result = checked_end(held.socket(from), result);

@@ -51,6 +51,11 @@ const MEMORY_LOOK: Span = Span::from_micros(1_000_000);
 const MEMORY_STEP: Span = Span::from_micros(50_000);
 /// Buffers whose memory is given back in one turn at most.
 const RELAXED_PER_TURN: u32 = 256;
+/// From so many splices in a turn on, the next one waits for company: a splice is worth more the more
+/// has come, and going to sleep for each would cost more than it moves.
+const STREAMS_MANY: u32 = 8;
+/// How long at most: what streams does not notice, and who waits beside it hardly.
+const STREAMS_WAIT: Duration = Duration::from_micros(20);
 /// One turn in so many is timed, so that the others read the clock once.
 const TIMED_TURN_EVERY: u32 = 16;
 
@@ -132,6 +137,8 @@ pub(crate) struct Worker {
     turns: u32,
     /// Completions since a deadline came due that is not believed yet.
     seen_since_due: usize,
+    /// Splices from sockets in this turn.
+    pub(crate) splices: u32,
 }
 
 impl Worker {
@@ -196,6 +203,7 @@ impl Worker {
             waker,
             turns: 0,
             seen_since_due: 0,
+            splices: 0,
         })
     }
 
@@ -240,6 +248,7 @@ impl Worker {
         } else {
             Room::Plenty
         };
+        self.splices = 0;
         self.ring.reap(batch, COMPLETIONS_PER_TURN);
         let reaped = batch.len();
         for completion in batch.drain(..) {
@@ -265,7 +274,7 @@ impl Worker {
         let next = deadlines.into_iter().flatten().min();
         Wait {
             timeout: next.map(|next| next.since(self.now)),
-            min_wait: None,
+            min_wait: (self.splices >= STREAMS_MANY).then_some(STREAMS_WAIT),
         }
     }
 

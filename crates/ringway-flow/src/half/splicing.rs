@@ -5,6 +5,10 @@
 
 use super::*;
 
+/// After a splice that moved less than this, the socket is most likely drained: the poll that comes
+/// next costs less than another look that finds nothing.
+const LOOK_AGAIN_BYTES: u32 = 48 * 1024;
+
 impl Half {
     /// Changes to splice once nothing is in flight or queued; until then nothing new is received.
     pub(super) fn promote(&mut self, turn: &mut Turn<'_>) {
@@ -20,7 +24,7 @@ impl Half {
     pub(super) fn demote(&mut self, promote_at: u32, turn: &mut Turn<'_>) {
         self.release_pipe(turn);
         self.engine = Engine::Copy;
-        self.streak = 0;
+        (self.burst, self.streak) = (0, 0);
         self.promote_at = promote_at;
         self.pump_copy(Destination::Open, turn);
     }
@@ -128,6 +132,7 @@ impl Half {
                 }
                 self.received_bytes += u64::from(bytes);
                 self.spliced_bytes += u64::from(bytes);
+                self.burst = bytes;
                 let is_lean = bytes < LEAN_BYTES;
                 self.lean_rounds = if is_lean {
                     self.lean_rounds.saturating_add(1)
@@ -201,7 +206,7 @@ impl Half {
         let is_auto = turn.params.relay == RelayMode::Auto;
         if is_auto && self.lean_rounds >= LEAN_ROUNDS_MAX {
             self.demote(PROMOTE_AFTER_BYTES, turn);
-        } else if self.rounds < SPLICE_ROUNDS_MAX && self.lean_rounds == 0 {
+        } else if self.rounds < SPLICE_ROUNDS_MAX && self.burst >= LOOK_AGAIN_BYTES {
             self.splice_in(turn);
         } else {
             self.await_bytes(turn);
