@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
@@ -59,21 +59,21 @@ impl Poller {
     }
 
     /// Waits for events, at most for `timeout` (rounded up to milliseconds), and says how many
-    /// there are. A signal is no event.
+    /// there are. A signal is no event, nor the end of the wait.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        self.events.clear();
-        match epoll::wait(
-            &self.epoll,
-            spare_capacity(&mut self.events),
-            timeout.as_ref(),
-        ) {
-            Ok(count) => Ok(count),
-            Err(Errno::INTR) => Ok(0),
-            Err(error) => Err(error.into()),
+        let begun = Instant::now();
+        loop {
+            let left = timeout.map(|timeout| timespec(timeout.saturating_sub(begun.elapsed())));
+            self.events.clear();
+            match epoll::wait(
+                &self.epoll,
+                spare_capacity(&mut self.events),
+                left.as_ref(),
+            ) {
+                Ok(count) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
@@ -85,5 +85,12 @@ impl Poller {
             usize::try_from(key).expect("invariant: keys are added as usize"),
             event.flags,
         )
+    }
+}
+
+fn timespec(span: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: span.subsec_nanos().into(),
     }
 }

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_ringway-bench");
@@ -189,6 +190,46 @@ fn a_server_that_ends_the_wrong_way_is_noticed() {
     assert!(!output.status.success());
     let result = result_of(&output);
     assert_eq!(result["failures"]["wrong_ending"], 10, "{result}");
+}
+
+/// The letter that proc_pid_stat(5) has for what the process does.
+fn doing(process: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+    after_name.chars().next().unwrap()
+}
+
+fn until_doing(process: u32, what: char) {
+    while doing(process) != what {
+        thread::yield_now();
+    }
+}
+
+/// A stop ends a wait for events early (signal(7)), and is not the end of anybody's patience.
+#[test]
+fn a_load_that_is_stopped_while_it_waits_goes_on_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let mut load = bench(&format!("crr --to {to} --count 1 --close server"));
+    let load = load.stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut request = [0_u8; 64];
+    stream.read_exact(&mut request).unwrap();
+    for _ in 0..5 {
+        // It may not have begun to wait yet when it is first seen asleep, but it has after that.
+        until_doing(load.id(), 'S');
+        for (signal, then) in [(Signal::STOP, 'T'), (Signal::CONT, 'S')] {
+            kill_process(Pid::from_child(&load), signal).unwrap();
+            until_doing(load.id(), then);
+        }
+    }
+    // It may have given up.
+    let _ = stream.write_all(&request);
+    drop(stream);
+    let output = load.wait_with_output().unwrap();
+    let result = result_of(&output);
+    assert_eq!(result["operations"], 1, "{result}");
+    assert!(output.status.success(), "{result}");
 }
 
 /// Each direction with the server that it is for.

@@ -26,6 +26,7 @@ mod record;
 mod slots;
 mod sources;
 mod spec;
+mod stall;
 mod start;
 mod tag;
 mod worker;

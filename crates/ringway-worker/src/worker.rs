@@ -25,6 +25,7 @@ use crate::mailbox::Message;
 use crate::outlier::NoticeSink;
 use crate::slots::Slots;
 use crate::spec::{BackendSpec, PoolSpec, WhenBackendDown, WorkerSpec};
+use crate::stall::Stall;
 use crate::start::StartError;
 use crate::tag::Tag;
 
@@ -34,8 +35,6 @@ const COMPLETIONS_PER_TURN: usize = 512;
 const COMPLETIONS_PER_FLOW: usize = 8;
 /// Looks before a deadline is believed, at most: each but the first is for those without a buffer.
 const LOOKS_PER_TURN: usize = 16;
-/// Deadlines handled in one turn at most.
-const DEADLINES_PER_TURN: usize = 256;
 /// Starved halves that get another receive in one turn at most.
 const STARVED_PER_TURN: usize = 256;
 /// Flows closed by Ringway's own decision in one turn at most.
@@ -139,6 +138,7 @@ pub(crate) struct Worker {
     seen_since_due: usize,
     /// Splices from sockets in this turn.
     pub(crate) splices: u32,
+    pub(crate) stall: Stall,
 }
 
 impl Worker {
@@ -204,6 +204,7 @@ impl Worker {
             turns: 0,
             seen_since_due: 0,
             splices: 0,
+            stall: Stall::default(),
         })
     }
 
@@ -217,7 +218,7 @@ impl Worker {
             self.enter(self.wait(reaped))?;
             self.now = self.clock.read();
             reaped = self.reap(&mut batch);
-            if self.has_due_deadline() {
+            if self.notes_due_deadline() {
                 reaped += self.look(&mut batch)?;
                 if self.believes_deadlines(reaped) {
                     self.expire();
@@ -276,10 +277,6 @@ impl Worker {
             timeout: next.map(|next| next.since(self.now)),
             min_wait: (self.splices >= STREAMS_MANY).then_some(STREAMS_WAIT),
         }
-    }
-
-    fn has_due_deadline(&self) -> bool {
-        self.wheel.next().is_some_and(|next| next <= self.now)
     }
 
     /// Has a fresh look at what the kernel knows: after a stall there are bytes that no completion
@@ -345,15 +342,6 @@ impl Worker {
             outputs: &mut self.outputs,
         };
         held.flow.handle(input, &mut turn);
-    }
-
-    fn expire(&mut self) {
-        for _ in 0..DEADLINES_PER_TURN {
-            let Some(slot) = self.wheel.pop(self.now) else {
-                return;
-            };
-            self.feed(slot, Input::Deadline);
-        }
     }
 
     /// Lets starved halves receive again while the kernel has buffers, in the order in which they

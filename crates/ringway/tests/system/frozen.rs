@@ -11,11 +11,7 @@ use rustix::process::{Signal, WaitOptions, waitpid};
 use crate::backend::{Backend, Server};
 use crate::instance::Ringway;
 use crate::peers::{End, connect, drain, fin, read_exactly, until};
-use crate::setup::{Relay, Setup};
-
-/// Without `uring_splice`: a kernel thread moves its bytes, so that a look at what is there does not
-/// tell what it is about to move.
-const MODES: [Relay; 3] = [Relay::Auto, Relay::Copy, Relay::Splice];
+use crate::setup::{MODES, Relay, Setup};
 
 /// Timeouts of these tests, and a pause that all of them are over in.
 const IDLE: &str = "timeouts: {idle: 3s}";
