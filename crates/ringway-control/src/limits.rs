@@ -6,6 +6,7 @@
 
 use std::fs;
 
+use ringway_keeper::DESCRIPTORS_PER_PROBE;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::StartError;
@@ -98,11 +99,11 @@ pub(crate) fn of_process(demand: Demand) -> Limits {
 pub(crate) fn derive(demand: Demand, allowance: Allowance) -> Limits {
     let nofile = allowance.nofile;
     let workers = demand.workers.max(1);
-    // All probes at once take a descriptor each, but never more than an eighth.
+    // All probes may wait at once, but take never more than an eighth.
     let reserved = RESERVED_FOR_CONTROL
         + crate::admin::CONNECTIONS_MAX as u64
         + workers * (RESERVED_PER_WORKER + demand.binds)
-        + demand.probes.min(nofile / 8);
+        + (demand.probes * DESCRIPTORS_PER_PROBE).min(nofile / 8);
     let available = nofile.saturating_sub(reserved);
     let (by_pages, pipe_size) = pipes_by_pages(workers, allowance.pipe_pages);
     // Pipes may take a quarter of what is left.
@@ -265,6 +266,19 @@ mod tests {
             error.contains("100 descriptors") && error.contains("LimitNOFILE"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn every_probe_may_wait_at_the_same_time() {
+        let reserved = |probes| {
+            let demand = Demand {
+                probes,
+                ..demand(2)
+            };
+            derive(demand, allowance(20_000, None)).reserved
+        };
+        assert_eq!(reserved(104) - reserved(4), 100 * DESCRIPTORS_PER_PROBE);
+        assert_eq!(reserved(100_000) - reserved(0), 20_000 / 8);
     }
 
     #[test]

@@ -23,5 +23,6 @@ mod roster;
 mod target;
 mod thread;
 
+pub use probe::DESCRIPTORS_PER_PROBE;
 pub use target::{BackendKey, ProbeAddress, Target, VerdictSink};
 pub use thread::{KeeperHandle, KeeperParams, SpawnError, spawn};

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::backend::{Backend, Server};
+use crate::eventually::until_is;
 use crate::instance::Ringway;
 use crate::peers::{connect, drain, fin, reset, until};
 use crate::setup::Setup;
@@ -122,6 +123,25 @@ fn a_backend_that_hangs_is_down_for_who_asks_and_up_for_who_does_not() {
     let connecting = Setup::to([hangs.address()]).health_checks().start();
     until_state(&asking, 0, "down");
     until_state(&connecting, 0, "up");
+}
+
+/// What the arithmetic of descriptors sets aside for a check is what it takes while it waits.
+#[test]
+fn a_check_that_waits_takes_two_descriptors() {
+    const CHECKS: usize = 40;
+    let silent: Vec<Backend> = (0..=CHECKS).map(|_| Backend::new()).collect();
+    let ask = |backends: &[Backend]| {
+        let ringway = Setup::to(backends.iter().map(Backend::address))
+            .health("{type: exchange, interval: 20s, timeout: 19s}")
+            .launch();
+        let asked: Vec<TcpStream> = backends.iter().map(Backend::accept).collect();
+        until("it runs", || ringway.admin().get("/livez").is_ok());
+        (ringway, asked)
+    };
+    let (few, many) = (ask(&silent[..1]), ask(&silent[1..]));
+    until_is("descriptors", 2 * (CHECKS - 1), || {
+        many.0.descriptors_kept() - few.0.descriptors_kept()
+    });
 }
 
 /// Stopped for longer than `fall` checks would take, and let go on.

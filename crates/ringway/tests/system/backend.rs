@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::eventually::is_readable;
+use crate::eventually::{is_readable, until};
 use crate::instance::Ringway;
-use crate::peers::{PATIENCE, connect, patient, reset};
+use crate::peers::{PATIENCE, connect, patient, reset_at_close};
+use crate::places::own_address;
 
 /// How often a thread that accepts looks whether it is to stop.
 const STOP_NOTICED_WITHIN: Duration = Duration::from_millis(20);
@@ -24,7 +26,7 @@ pub(crate) struct Backend(TcpListener);
 
 impl Backend {
     pub(crate) fn new() -> Backend {
-        Backend::at("127.0.0.1:0".parse().unwrap())
+        Backend::at(own_address())
     }
 
     pub(crate) fn at(address: SocketAddr) -> Backend {
@@ -81,8 +83,7 @@ impl BlackHole {
     pub(crate) fn new() -> BlackHole {
         let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let listener = socket();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        listener.bind(&any.into()).unwrap();
+        listener.bind(&own_address().into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queued = Vec::new();
@@ -134,7 +135,7 @@ pub(crate) struct Hoard {
 impl Hoard {
     /// Greets with `name`.
     pub(crate) fn new(name: u8) -> Hoard {
-        let listener = listen("127.0.0.1:0".parse().unwrap());
+        let listener = listen(own_address());
         let (address, stop) = (listener.local_addr().unwrap(), Arc::<AtomicBool>::default());
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -191,6 +192,7 @@ struct State {
     served: AtomicUsize,
     open: AtomicUsize,
     peak: AtomicUsize,
+    failed: AtomicUsize,
 }
 
 struct Running {
@@ -233,6 +235,15 @@ impl Server {
         self.state.peak.load(Ordering::Relaxed)
     }
 
+    /// Waits until every connection is over; none may have been served what it should not.
+    pub(crate) fn until_sound(&self) {
+        until("the backend has served all", || {
+            self.state.open.load(Ordering::Relaxed) == 0
+        });
+        let failed = self.state.failed.load(Ordering::Relaxed);
+        assert_eq!(failed, 0, "the backend has found fault, see above");
+    }
+
     /// Listens again at the same address.
     pub(crate) fn start(&mut self) {
         let listener = listen(self.address);
@@ -262,9 +273,10 @@ impl Server {
         running.stop.store(true, Ordering::Relaxed);
         running.thread.join().unwrap();
         for (_, stream) in running.open.lock().unwrap().drain() {
-            // Wakes the handler; whoever closes last resets. It fails where the client was faster.
+            // Whoever closes last resets. First, so that the handler knows why it hears an end.
+            reset_at_close(&stream);
+            // Wakes the handler. It fails where the client was faster.
             let _ = stream.shutdown(std::net::Shutdown::Read);
-            reset(stream);
         }
     }
 }
@@ -286,7 +298,10 @@ fn serve(stream: TcpStream, handler: &Handler, state: &Arc<State>, open: &Arc<Op
         .unwrap()
         .insert(number, stream.try_clone().unwrap());
     let run = move || {
-        handler(stream);
+        let served = catch_unwind(AssertUnwindSafe(|| handler(stream)));
+        if served.is_err() {
+            state.failed.fetch_add(1, Ordering::Relaxed);
+        }
         // Counted before it is closed: whoever sees it closed may connect again at once.
         state.open.fetch_sub(1, Ordering::Relaxed);
         open.lock().unwrap().remove(&number);

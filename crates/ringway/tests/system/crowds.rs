@@ -9,36 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 
 use crate::backend::{Backend, Hoard, Server};
 use crate::instance::Ringway;
 use crate::peers::{End, PATIENCE, connect, connect_narrow, drain, fin, read_exactly, until};
+use crate::scale::fitting;
 use crate::setup::{MODES, Setup};
 
 /// What an exchange of a few bytes may take beside a crowd. Not a measure of speed: what is stalled by
 /// others waits for a deadline that is longer than this.
 const NOT_STALLED: Duration = Duration::from_secs(10);
 
-/// So many connections, or as many as leave room for the tests that run at the same time.
-fn fitting(wanted: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.or(limit.current).unwrap_or(1 << 20);
-    let raised = Rlimit {
-        current: Some(most),
-        ..limit
-    };
-    setrlimit(Resource::Nofile, raised).unwrap();
-    let count = wanted.min(most as usize / 6);
-    if count < wanted {
-        eprintln!("{count} connections instead of {wanted}: {most} descriptors");
-    }
-    count
-}
-
 /// Sends until nothing more fits, at most so many bytes; how many it were.
-fn stuff(mut stream: &TcpStream, most: usize) -> usize {
+pub(crate) fn stuff(mut stream: &TcpStream, most: usize) -> usize {
     stream.set_nonblocking(true).unwrap();
     let mut sent = 0;
     while sent < most {
@@ -90,7 +74,7 @@ fn thousands_who_do_not_read_do_not_stall_the_others_of_their_worker() {
                 .unwrap();
             (client, accepted)
         };
-        let mut blocked: Vec<_> = (0..fitting(2600)).map(block).collect();
+        let mut blocked: Vec<_> = (0..fitting(2600, 2600)).map(block).collect();
         // A pause in which all went on makes room for more.
         let stuff_all = || -> usize {
             let each = blocked
@@ -132,7 +116,7 @@ fn thousands_are_drained_by_the_deadline() {
     let setup = Setup::to([backend.address()]).workers(2);
     let setup = setup.access_log("DIR/access.log");
     let mut ringway = setup.shutdown("{delay: 0s, drain: 2s}").start();
-    let count = fitting(2600);
+    let count = fitting(2600, 2600);
     let clients: Vec<TcpStream> = (0..count).map(|_| greeted(ringway.address()).0).collect();
     let (busy, quiet) = clients.split_at(10);
     clog(&ringway, busy);
@@ -192,7 +176,7 @@ fn thousands_lose_their_backend_and_the_others_go_on_meanwhile() {
     until("both are up", || {
         [0, 1].iter().all(|at| ringway.backend_state(*at) == "up")
     });
-    let clients = (0..fitting(2600)).map(|_| greeted(ringway.address()));
+    let clients = (0..fitting(2600, 2600)).map(|_| greeted(ringway.address()));
     let (theirs, others): (Vec<_>, Vec<_>) = clients.partition(|(_, name)| *name == b's');
     let others: Vec<TcpStream> = others.into_iter().map(|(client, _)| client).collect();
     assert!(theirs.len() > 50 * others.len() && others.len() > 2);

@@ -2,7 +2,7 @@
 //! that came before it.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Barrier;
 use std::thread;
 
@@ -278,5 +278,33 @@ fn both_sides_close_at_once() {
             ringway.metrics().sum("listener_connections_total", &[]),
             ROUNDS as i64
         );
+    }
+}
+
+/// A client that was told the end of its answer, and resets instead of ending, too: a FIN behind what it
+/// sent would make a whole stream of a part.
+#[test]
+fn a_reset_after_the_end_of_the_answer_is_no_fin() {
+    const ROUNDS: u64 = 400;
+    for (relay, workers) in SHAPES {
+        let backend = Backend::new();
+        let setup = Setup::to([backend.address()]).shape((relay, workers));
+        let ringway = setup.start();
+        for round in 0..ROUNDS {
+            let (mut client, mut accepted) = backend.pair(&ringway);
+            let chunk = Keyed::new(round).chunk(50_000);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    client.write_all(chunk).unwrap();
+                    client.read_exact(&mut [0; 1]).unwrap();
+                    reset(client);
+                });
+                accepted.write_all(&[7; 2800]).unwrap();
+                // It may have been reset by now.
+                let _ = accepted.shutdown(Shutdown::Write);
+                let (received, end) = drain(&accepted);
+                assert_eq!(end, End::Reset, "{relay:?} {round}: {}", received.len());
+            });
+        }
     }
 }

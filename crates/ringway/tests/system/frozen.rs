@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(4500);
 
 impl Ringway {
     /// Returns when none of its threads runs any more.
-    fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
         let pid = self.process.pid();
         let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();

@@ -50,10 +50,15 @@ pub(crate) fn turned_away(address: SocketAddr) -> End {
 
 /// A client that takes a few kilobytes at a time: it must say so before it connects.
 pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&address.into()).unwrap();
-    patient(socket.into())
+    try_narrow(address).unwrap()
+}
+
+/// The same where it may be refused.
+pub(crate) fn try_narrow(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(4096)?;
+    socket.connect(&address.into())?;
+    Ok(patient(socket.into()))
 }
 
 pub(crate) fn fin(stream: &TcpStream) {
@@ -66,7 +71,12 @@ pub(crate) fn fin_unix(stream: &UnixStream) {
 
 /// Closes by a reset.
 pub(crate) fn reset(stream: TcpStream) {
-    SockRef::from(&stream)
+    reset_at_close(&stream);
+}
+
+/// Whoever closes it does so by a reset.
+pub(crate) fn reset_at_close(stream: &TcpStream) {
+    SockRef::from(stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
 }

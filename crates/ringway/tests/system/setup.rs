@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use crate::instance::Ringway;
+use crate::places::own_address;
 use crate::process::{Launch, Process, Workplace};
 
 /// The values of `relay`.
@@ -63,7 +64,7 @@ impl Setup {
         Setup {
             relay: Relay::Auto,
             workers: 1,
-            binds: vec!["127.0.0.1:0".to_owned()],
+            binds: vec![own_address().to_string()],
             listener: Vec::new(),
             balance: "round_robin",
             health: "off".to_owned(),
@@ -120,6 +121,12 @@ impl Setup {
     /// Checks that notice within a second.
     pub(crate) fn health_checks(self) -> Setup {
         let health = "{interval: 250ms, timeout: 250ms, rise: 2, fall: 2}".to_owned();
+        Setup { health, ..self }
+    }
+
+    /// The whole of `health_check`.
+    pub(crate) fn health(self, health: &str) -> Setup {
+        let health = health.to_owned();
         Setup { health, ..self }
     }
 

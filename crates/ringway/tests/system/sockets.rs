@@ -1,7 +1,7 @@
 //! Kinds of addresses, on both sides.
 
 use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -13,6 +13,7 @@ use crate::backend::{Backend, Server};
 use crate::instance::Ringway;
 use crate::keyed;
 use crate::peers::{End, connect, drain, fin_unix, read_exactly, reset, until};
+use crate::places::port_of_all;
 use crate::setup::{MODES, SHAPES, Setup};
 
 const BYTES: u64 = 3_000_000;
@@ -140,11 +141,7 @@ fn six_is_six_only() {
 #[test]
 fn both_wildcards_share_a_port() {
     let server = Server::echo(b'a');
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = port_of_all();
     let (four, six) = (format!("0.0.0.0:{free}"), format!("[::]:{free}"));
     let ringway = Setup::to([server.address()])
         .workers(2)

@@ -7,6 +7,7 @@ use std::thread;
 use crate::arrivals::{Outcome, try_from};
 use crate::backend::Server;
 use crate::peers::End;
+use crate::scale;
 use crate::setup::Setup;
 
 fn source(number: usize) -> IpAddr {
@@ -72,11 +73,16 @@ fn connections_of_each_source_are_limited_exactly() {
 #[test]
 fn no_source_is_ever_over_its_limit() {
     const SOURCES: usize = 4;
-    for workers in [2, 4] {
+    let none: [SocketAddr; 0] = [];
+    let per_lane = scale::connections(48_000) as usize / (3 * 8);
+    for (workers, of_all, of_backend) in [(2, "11", "off"), (4, "11", "off"), (4, "off", "11")] {
         let server = Server::echo(b'a');
-        let setup = Setup::to([server.address()]).workers(workers);
-        let setup = setup.listener("limits: {connections_per_source: 3, connections: 11}");
-        let ringway = setup.start();
+        let limits = format!("limits: {{connections_per_source: 3, connections: {of_all}}}");
+        let ringway = Setup::to(none)
+            .backend(server.address(), &format!("max_connections: {of_backend}"))
+            .workers(workers)
+            .listener(&limits)
+            .start();
         let [open, peak] = [(); 2].map(|()| [(); SOURCES + 1].map(|()| AtomicUsize::new(0)));
         let enter = |number: usize| {
             let now = open[number].fetch_add(1, Ordering::SeqCst) + 1;
@@ -84,7 +90,7 @@ fn no_source_is_ever_over_its_limit() {
         };
         let lane = |lane: usize| {
             let mut inside = Vec::new();
-            for step in 0..2_000 {
+            for step in 0..per_lane {
                 let number = (step + lane) % SOURCES;
                 let outcome = try_from(source(number), ringway.address());
                 if let Outcome::In(_) = outcome {

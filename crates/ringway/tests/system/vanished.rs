@@ -76,7 +76,7 @@ fn cut(ringway: &Ringway, port: u16) {
     assert!(nft.wait().unwrap().success());
 }
 
-fn can_be_tested() -> bool {
+pub(crate) fn can_be_tested() -> bool {
     let works = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
         command
@@ -115,6 +115,7 @@ fn cut_off(ringway: &Ringway, who: &str) -> String {
 fn start(tcp: &str, timeouts: &str, mode: crate::setup::Relay) -> Ringway {
     let setup = Setup::to([format!("127.0.0.1:{BACKEND_PORT}")]).relay(mode);
     setup
+        .binds(&["127.0.0.1:0"])
         // It would decide instead of the number of probes, see tcp(7).
         .listener(&format!("tcp: {{user_timeout: off, keepalive: {tcp}}}"))
         .listener(&format!("timeouts: {{{timeouts}}}"))
