@@ -65,11 +65,7 @@ impl Poller {
         loop {
             let left = timeout.map(|timeout| timespec(timeout.saturating_sub(begun.elapsed())));
             self.events.clear();
-            match epoll::wait(
-                &self.epoll,
-                spare_capacity(&mut self.events),
-                left.as_ref(),
-            ) {
+            match epoll::wait(&self.epoll, spare_capacity(&mut self.events), left.as_ref()) {
                 Ok(count) => return Ok(count),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

@@ -189,9 +189,10 @@ fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
     until("there are ports again", || ask(&ringway).is_some());
 }
 
-/// The way to a backend is closed by somebody in between who says so.
+/// The way to a backend is closed by somebody in between who says so. That it was no connection is not
+/// known: the ring tells of one (Linux 6.18), and of its end when the next SYN was answered so.
 #[test]
-fn an_icmp_answer_ends_an_attempt_at_once() {
+fn an_icmp_answer_ends_an_attempt_before_its_timeout() {
     if !can_be_tested() {
         return;
     }
@@ -202,10 +203,9 @@ fn an_icmp_answer_ends_an_attempt_at_once() {
     within(&ringway, "nft", &["-f", "-"], rules);
     let answers = [ask(&ringway), ask(&ringway), ask(&ringway)];
     let names = answers.map(|answer| answer.map(|(_, name)| name));
-    // The first one goes to either; after one failure there is but one left.
+    // To the one and to the other in turn.
     assert!(
         names.contains(&None) && names.contains(&Some(b'b')),
         "{names:?}"
     );
-    assert_eq!(failures(&ringway, "unreachable"), 1);
 }
