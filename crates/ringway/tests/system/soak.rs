@@ -6,7 +6,7 @@
 //! resident memory, which a few seconds say nothing about.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use crate::backend::Server;
 use crate::instance::Ringway;
 use crate::keyed::{Dice, Keyed};
-use crate::peers::{End, end_by, fin, patient, reset, try_narrow};
+use crate::peers::{End, end_by, patient, reset, try_narrow};
 use crate::scale;
 use crate::setup::Setup;
 use crate::storms::{self, NEVER};
@@ -90,13 +90,13 @@ fn visit(manner: Manner, address: SocketAddr, key: u64) -> io::Result<()> {
             client.write_all(&hail(false, chunk.len() as u64))?;
             client.write_all(chunk)?;
             if matches!(manner, Manner::HalfClosed) {
-                fin(&client);
+                client.shutdown(Shutdown::Write)?;
                 return expect(&client, key, bytes);
             }
             let mut received = vec![0; bytes as usize];
             client.read_exact(&mut received)?;
             Keyed::new(!key).expect(&received);
-            fin(&client);
+            client.shutdown(Shutdown::Write)?;
             expect_end(&client)
         }
         Manner::Slow => {
