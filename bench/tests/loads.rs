@@ -194,9 +194,9 @@ fn a_server_that_ends_the_wrong_way_is_noticed() {
 
 /// The letter that proc_pid_stat(5) has for what the process does.
 fn doing(process: u32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
-    after_name.chars().next().unwrap()
+    after_name.chars().next().expect("a state")
 }
 
 fn until_doing(process: u32, what: char) {

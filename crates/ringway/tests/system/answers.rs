@@ -2,7 +2,7 @@
 //! status, the metrics and the log say why.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -103,7 +103,8 @@ fn bytes_are_exchanged_on_another_port() {
     });
     // Nothing listens where the traffic would go: only the other port is looked at.
     let port = checked.address().port();
-    let ringway = Setup::to([crate::backend::closed_address()])
+    let elsewhere = SocketAddr::new(checked.address().ip(), 1);
+    let ringway = Setup::to([elsewhere])
         .health_checks_of(&format!(
             r"type: exchange, send: '\x00PI\xFFG\\\r\n', expect: '+PONG\r\n', port: {port}"
         ))
