@@ -255,10 +255,12 @@ impl Pool {
     }
 
     /// Takes over, from the pool this one replaces, the health verdict, the ejection, the operator's state, how far
-    /// it has grown and the load of each backend that both have (the same identity). Weights are this pool's own.
+    /// it has grown, its turn and the load of each backend that both have (the same identity). Weights are this
+    /// pool's own. A backend that is new grows as one that is back.
     pub fn inherit(&mut self, previous: &Self) {
         let mut known: Vec<&Backend> = previous.backends.iter().collect();
         known.sort_by_key(|backend| backend.identity);
+        self.ramp.inherit(&previous.ramp);
         for backend in &mut self.backends {
             if let Ok(at) = known.binary_search_by_key(&backend.identity, |old| old.identity) {
                 backend.eligibility = known[at].eligibility;
@@ -267,9 +269,11 @@ impl Pool {
                 backend.parts = known[at].parts;
                 backend.admin_state = known[at].admin_state;
                 backend.load = known[at].load;
+                backend.credit = known[at].credit;
+            } else {
+                self.ramp.begin(backend);
             }
         }
-        self.ramp.inherit(&previous.ramp);
         self.stale = true;
     }
 

@@ -66,7 +66,8 @@ impl Ramp {
     /// Goes on where the ramp of a replaced pool was, at this one's own pace.
     pub(crate) fn inherit(&mut self, previous: &Self) {
         self.now = previous.now;
-        self.due = previous.due;
+        // At the next look everybody gets what the new pace says.
+        self.due = previous.due.map(|due| due.min(previous.now));
     }
 }
 

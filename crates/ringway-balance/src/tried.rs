@@ -4,7 +4,7 @@ use crate::pool::BackendIndex;
 
 /// A set of at most [`Tried::CAPACITY`] backends.
 ///
-/// Indices are those of one pool; when a reload replaces the pool, start a new set.
+/// Indices are those of one pool, in which a backend keeps its index for as long as it is there.
 #[derive(Clone, Debug, Default)]
 pub struct Tried {
     backends: [BackendIndex; Tried::CAPACITY],

@@ -154,6 +154,31 @@ impl Outliers {
         }
     }
 
+    /// The same for a changed pool of `backend_count` places, of which `offered_count` hold backends. Where `keeps`
+    /// says so a place has the backend it had, which stays where it stands; the others are in use. Who is out stays
+    /// out for its time, also when fewer may be out from now on.
+    pub fn reshape(
+        &self,
+        params: &OutlierParams,
+        backend_count: usize,
+        offered_count: usize,
+        keeps: impl Fn(usize) -> bool,
+    ) -> Self {
+        let mut next = Self::new(params, backend_count);
+        let percent = usize::from(params.max_ejected_percent.min(100));
+        next.out_max = offered_count * percent / 100;
+        for (at, breaker) in self.breakers.iter().enumerate().take(backend_count) {
+            if keeps(at) {
+                next.breakers[at] = *breaker;
+            }
+        }
+        let states = || next.breakers.iter().map(|breaker| breaker.state);
+        let is_out = |state: &State| state.as_public() != BreakerState::Closed;
+        next.out_count = states().filter(is_out).count();
+        next.due = states().filter_map(State::due).min();
+        next
+    }
+
     /// Where a backend stands.
     pub fn state(&self, backend: usize) -> BreakerState {
         self.breakers[backend].state.as_public()

@@ -15,7 +15,7 @@ use crate::label::{
     AcceptError, ByLabel, CheckResult, CloseReason, ConnectError, Engine, Peer, RefusedReason,
     ReloadResult, Side,
 };
-use crate::topology::Topology;
+use crate::topology::{Seat, Topology};
 
 /// Everything one worker counts in; a clone is a second view of the same counters.
 ///
@@ -37,24 +37,51 @@ pub struct WorkerBlocks {
 impl WorkerBlocks {
     /// Blocks at zero for worker number `worker` and everything `topology` names.
     pub fn new(worker: u16, topology: &Topology) -> Self {
-        fn fresh<T: Default>(count: usize) -> Vec<Arc<T>> {
-            (0..count).map(|_| Arc::default()).collect()
-        }
-        Self {
+        let empty = Self {
             worker: Arc::new(WorkerBlock {
                 worker,
                 ..WorkerBlock::default()
             }),
-            listeners: fresh(topology.listeners.len()),
-            routes: fresh(topology.routes.len()),
-            pools: fresh(topology.pools.len()),
-            backends: topology
-                .pools
-                .iter()
-                .map(|pool| fresh(pool.backends.len()))
+            listeners: Vec::new(),
+            routes: Vec::new(),
+            pools: Vec::new(),
+            backends: Vec::new(),
+        };
+        empty.follow(&Topology::default(), topology)
+    }
+
+    /// Views of the same counters for all that is in both topologies, and blocks at zero for what is
+    /// new. These are the blocks of `from`.
+    pub fn follow(&self, from: &Topology, to: &Topology) -> Self {
+        let none = &Vec::new();
+        let pools = to.pools.iter().enumerate();
+        Self {
+            worker: Arc::clone(&self.worker),
+            listeners: carried(&self.listeners, &from.listeners, &to.listeners, |l| l.seat),
+            routes: carried(&self.routes, &from.routes, &to.routes, |r| r.seat),
+            pools: carried(&self.pools, &from.pools, &to.pools, |p| p.seat),
+            backends: pools
+                .map(|(at, pool)| {
+                    let blocks = self.backends.get(at).unwrap_or(&Vec::new()).clone();
+                    let before = from.pools.get(at).map_or(&none[..], |pool| &pool.backends);
+                    carried(&blocks, before, &pool.backends, |b| b.seat)
+                })
                 .collect(),
         }
     }
+}
+
+fn carried<B: Default, N>(
+    blocks: &[Arc<B>],
+    from: &[N],
+    to: &[N],
+    seat: impl Fn(&N) -> Seat,
+) -> Vec<Arc<B>> {
+    let place = |(at, now): (usize, &N)| match (blocks.get(at), from.get(at)) {
+        (Some(block), Some(before)) if seat(before) == seat(now) => Arc::clone(block),
+        _ => Arc::default(),
+    };
+    to.iter().enumerate().map(place).collect()
 }
 
 /// What one worker counts about itself.
@@ -131,6 +158,8 @@ pub struct ListenerBlock {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct RouteBlock {
+    /// Flows it has now; tells when nothing refers to the route any more, and is not exposed.
+    pub flows: Gauge,
     /// Ended connections, by who ended them and how.
     pub closed:
         ByLabel<Side, ByLabel<CloseReason, Counter, { CloseReason::COUNT }>, { Side::COUNT }>,
@@ -211,29 +240,27 @@ pub struct ControlBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{ListenerNames, PoolNames, RouteNames};
+    use crate::topology::{BackendNames, ListenerNames, PoolNames, RouteNames};
 
     fn topology() -> Topology {
         Topology {
-            listeners: vec![ListenerNames { name: "web".into() }],
+            listeners: vec![ListenerNames::default()],
             routes: vec![
+                RouteNames::default(),
                 RouteNames {
-                    listener: 0,
-                    pool: 0,
-                },
-                RouteNames {
-                    listener: 0,
                     pool: 1,
+                    ..RouteNames::default()
                 },
             ],
             pools: vec![
                 PoolNames {
                     name: "a".into(),
                     backends: vec!["x".into(), "y".into()],
+                    ..PoolNames::default()
                 },
                 PoolNames {
                     name: "b".into(),
-                    backends: vec![],
+                    ..PoolNames::default()
                 },
             ],
         }
@@ -272,6 +299,26 @@ mod tests {
             reader.routes[0].closed[Side::Client][CloseReason::Fin].value(),
             0
         );
+    }
+
+    #[test]
+    fn what_stays_keeps_its_counts_and_what_takes_its_place_does_not() {
+        let before = topology();
+        let mut after = topology();
+        after.pools[0].backends[1] = BackendNames {
+            seat: Seat::Taken(7),
+            ..BackendNames::from("z")
+        };
+        after.pools[0].backends.push("w".into());
+        after.routes.pop();
+        let blocks = WorkerBlocks::new(0, &before);
+        for backend in &blocks.backends[0] {
+            backend.connections_total.add(3);
+        }
+        let blocks = blocks.follow(&before, &after);
+        let counts = blocks.backends[0].iter().map(|b| b.connections_total.value());
+        assert_eq!(counts.collect::<Vec<_>>(), [3, 0, 0]);
+        assert_eq!(blocks.routes.len(), 1);
     }
 
     #[test]

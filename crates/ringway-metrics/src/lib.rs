@@ -38,5 +38,5 @@ pub use label::{
 pub use process::ProcessStats;
 pub use render::{BackendScrape, BuildInfo, PerWorker, PoolScrape, Scrape, WorkerScrape, render};
 pub use text::Format;
-pub use topology::{ListenerNames, PoolNames, RouteNames, Topology};
+pub use topology::{BackendNames, ListenerNames, PoolNames, RouteNames, Seat, Topology};
 pub use worker_histograms::{WorkerHistograms, WorkerHistogramsSnapshot};

@@ -56,8 +56,8 @@ pub struct WorkerScrape {
     /// A view of the worker's counters.
     pub blocks: WorkerBlocks,
     /// The worker's histograms. For a worker that did not answer in time pass its last snapshot
-    /// again: without it the sums over the workers would fall and rise. A snapshot made for another
-    /// topology than the scrape's is left out, but for the worker's own loop.
+    /// again: without it the sums over the workers would fall and rise. What a
+    /// snapshot has of entries that the scrape's topology does not have is left out.
     pub histograms: Option<WorkerHistogramsSnapshot>,
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::histogram::{Histogram, HistogramSnapshot};
 use crate::label::{ByLabel, Peer, Stage};
-use crate::topology::Topology;
+use crate::topology::{Seat, Topology};
 
 /// What one worker records, in microseconds. 26 KiB per histogram: four histograms per route, two
 /// per pool and one.
@@ -38,6 +38,14 @@ impl WorkerHistograms {
         }
     }
 
+    /// Takes over another topology: what is in both keeps its histograms, what is new has empty ones.
+    pub fn follow(&mut self, to: Arc<Topology>) {
+        let from = &self.topology;
+        carry(&mut self.stages, &from.routes, &to.routes, |route| route.seat);
+        carry(&mut self.round_trips, &from.pools, &to.pools, |pool| pool.seat);
+        self.topology = to;
+    }
+
     /// What was recorded so far, for [`render`](crate::render()). For the receiver of a clone: see
     /// above.
     pub fn snapshot(&self) -> WorkerHistogramsSnapshot {
@@ -52,6 +60,16 @@ impl WorkerHistograms {
             round_trips: (self.round_trips.iter())
                 .map(|r| r.cells().each_ref().map(Histogram::snapshot))
                 .collect(),
+        }
+    }
+}
+
+/// An empty histogram allocates nothing, so this costs little on a worker's thread.
+fn carry<H: Default, N>(histograms: &mut Vec<H>, from: &[N], to: &[N], seat: impl Fn(&N) -> Seat) {
+    histograms.resize_with(to.len(), H::default);
+    for (at, now) in to.iter().enumerate() {
+        if from.get(at).is_none_or(|before| seat(before) != seat(now)) {
+            histograms[at] = H::default();
         }
     }
 }
@@ -77,15 +95,12 @@ mod tests {
     #[test]
     fn a_snapshot_keeps_each_recording_in_its_place() {
         let topology = Arc::new(Topology {
-            listeners: vec![ListenerNames { name: "web".into() }],
+            listeners: vec![ListenerNames::default()],
             routes: vec![
+                RouteNames::default(),
                 RouteNames {
-                    listener: 0,
-                    pool: 0,
-                },
-                RouteNames {
-                    listener: 0,
                     pool: 1,
+                    ..RouteNames::default()
                 },
             ],
             pools: vec![PoolNames::default(), PoolNames::default()],
@@ -108,5 +123,13 @@ mod tests {
         assert_eq!(snapshot.round_trips[1][1].count(), 0);
         assert_eq!(snapshot.loop_time.count(), 1);
         assert!(Arc::ptr_eq(&snapshot.topology, &topology));
+
+        let mut after = Topology::clone(&topology);
+        after.pools[0].seat = Seat::Taken(1);
+        after.routes.push(RouteNames::default());
+        histograms.follow(Arc::new(after));
+        assert_eq!(histograms.stages.len(), 3);
+        assert_eq!(histograms.stages[1][Stage::Connect].snapshot().count(), 1);
+        assert_eq!(histograms.round_trips[0][Peer::Backend].snapshot().count(), 0);
     }
 }

@@ -235,3 +235,25 @@ proptest! {
         prop_assert_eq!(pool.backends[1].share(), 5 * 64);
     }
 }
+
+#[test]
+fn a_backend_that_joins_a_pool_grows_and_those_that_stay_do_not() {
+    let mut old = pool(Algorithm::RoundRobin, &primaries(&[1, 1]));
+    old.set_slow_start(Some(64 * SECOND));
+    old.advance(100 * SECOND);
+    let mut new = pool(Algorithm::RoundRobin, &primaries(&[1, 1, 1]));
+    new.set_slow_start(Some(64 * SECOND));
+    new.inherit(&old);
+    new.advance(132 * SECOND);
+    let parts: Vec<u32> = new.backends.iter().map(|b| b.parts).collect();
+    assert_eq!(parts, [64, 64, 32]);
+}
+
+#[test]
+fn a_replaced_pool_that_has_no_slow_start_any_more_stops_growing() {
+    let old = growing(Algorithm::RoundRobin, &[1, 1]).pool;
+    let mut new = pool(Algorithm::RoundRobin, &primaries(&[1, 1]));
+    new.inherit(&old);
+    new.advance(132 * SECOND);
+    assert!(new.backends.iter().all(|b| b.parts == 64));
+}

@@ -290,3 +290,14 @@ proptest! {
         prop_assert_eq!(outliers.due(), None);
     }
 }
+
+#[test]
+fn a_changed_pool_keeps_who_is_out_and_forgets_who_is_gone() {
+    let kept = half_open().reshape(&params(), 4, 3, |at| at == 0);
+    assert_eq!(kept.state(0), BreakerState::HalfOpen);
+    assert_eq!((kept.out_count, kept.out_max), (1, 1));
+    assert_eq!(kept.due(), Some(8 * SECOND));
+    let gone = half_open().reshape(&params(), 4, 3, |at| at != 0);
+    assert_eq!(gone.state(0), BreakerState::Closed);
+    assert_eq!((gone.out_count, gone.due()), (0, None));
+}

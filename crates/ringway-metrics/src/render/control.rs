@@ -66,9 +66,10 @@ pub(super) fn render_health_checks(scrape: &Scrape, out: &mut Exposition) {
         }
     }
     let mut family = out.family(&declare::HEALTH_CHECK_TIME);
-    for (names, pool) in scrape.topology.pools.iter().zip(&scrape.pools) {
-        if let Some(snapshot) = &pool.health_check_time {
-            family.put_histogram(&[&names.name], None, snapshot);
+    for (at, name) in scrape.topology.pools() {
+        let pool = scrape.pools.get(at);
+        if let Some(snapshot) = pool.and_then(|pool| pool.health_check_time.as_ref()) {
+            family.put_histogram(&[name], None, snapshot);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::declare::{FAMILIES, Kind, WorkerLabel};
 use crate::label::{
     AcceptError, CloseReason, ConnectError, Engine, Peer, RefusedReason, Side, Stage,
 };
-use crate::topology::{ListenerNames, PoolNames};
+use crate::topology::{ListenerNames, PoolNames, Seat};
 use crate::worker_histograms::WorkerHistograms;
 
 mod fixture;
@@ -325,15 +325,16 @@ fn what_is_not_known_is_left_out() {
 fn entries_of_another_topology_are_never_taken_for_this_ones() {
     let mut scrape = populated(2);
     scrape.topology = Arc::new(Topology {
-        listeners: vec![ListenerNames { name: "new".into() }; 1],
+        listeners: vec![ListenerNames {
+            name: "new".into(),
+            seat: Seat::Taken(1),
+        }],
         routes: vec![],
-        pools: vec![
-            PoolNames {
-                name: "new".into(),
-                backends: vec!["x".into(); 1]
-            };
-            1
-        ],
+        pools: vec![PoolNames {
+            name: "new".into(),
+            backends: vec!["x".into()],
+            seat: Seat::Taken(1),
+        }],
     });
     scrape.workers[0].blocks.listeners.clear();
     scrape.workers[0].blocks.pools.clear();

@@ -3,8 +3,6 @@
 //! **Invariant:** each cell is read once per scrape, and an entry that a worker does not have (yet,
 //! or any more) is left out rather than taken for another.
 
-use std::sync::Arc;
-
 use super::{PerWorker, Scrape};
 use crate::block::{BackendBlock, WorkerBlocks};
 use crate::declare;
@@ -97,7 +95,9 @@ impl<'a> Sums<'a> {
             for stage in Stage::ALL {
                 let labels = [listener, pool, stage.as_label()];
                 self.put_histogram(&mut family, &labels, |h| {
-                    Some(&h.stages.get(i)?[stage.index()])
+                    let seat = h.topology.routes.get(i)?.seat;
+                    let is_same = seat == self.scrape.topology.routes[i].seat;
+                    is_same.then_some(&h.stages.get(i)?[stage.index()])
                 });
             }
         }
@@ -151,7 +151,9 @@ impl<'a> Sums<'a> {
         for (i, name) in self.pools() {
             for peer in Peer::ALL {
                 self.put_histogram(&mut family, &[peer.as_label(), name], |h| {
-                    Some(&h.round_trips.get(i)?[peer.index()])
+                    let seat = h.topology.pools.get(i)?.seat;
+                    let is_same = seat == self.scrape.topology.pools[i].seat;
+                    is_same.then_some(&h.round_trips.get(i)?[peer.index()])
                 });
             }
         }
@@ -174,30 +176,15 @@ impl<'a> Sums<'a> {
     }
 
     fn listeners(self) -> impl Iterator<Item = (usize, &'a str)> {
-        self.scrape
-            .topology
-            .listeners
-            .iter()
-            .map(|listener| listener.name.as_str())
-            .enumerate()
+        self.scrape.topology.listeners()
     }
 
     fn routes(self) -> impl Iterator<Item = (usize, [&'a str; 2])> {
-        let topology = &self.scrape.topology;
-        topology
-            .routes
-            .iter()
-            .map(|route| topology.route_names(*route))
-            .enumerate()
+        self.scrape.topology.routes()
     }
 
     fn pools(self) -> impl Iterator<Item = (usize, &'a str)> {
-        self.scrape
-            .topology
-            .pools
-            .iter()
-            .map(|pool| pool.name.as_str())
-            .enumerate()
+        self.scrape.topology.pools()
     }
 
     /// The place (pool, backend) and the labels of each backend.
@@ -250,10 +237,8 @@ impl<'a> Sums<'a> {
         labels: &[&str],
         read: impl Fn(&WorkerHistogramsSnapshot) -> Option<&HistogramSnapshot>,
     ) {
-        let current =
-            |h: &&WorkerHistogramsSnapshot| Arc::ptr_eq(&h.topology, &self.scrape.topology);
         let snapshots = self.scrape.workers.iter().filter_map(|worker| {
-            let histograms = worker.histograms.as_ref().filter(current)?;
+            let histograms = worker.histograms.as_ref()?;
             Some((worker.blocks.worker.worker, read(histograms)?))
         });
         match self.per_worker {

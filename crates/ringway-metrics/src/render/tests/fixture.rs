@@ -14,14 +14,15 @@ use crate::{ControlBlock, HealthBlock, Histogram, WorkerBlocks, WorkerHistograms
 fn topology() -> Arc<Topology> {
     let pool = |name: &str, backends: &[&str]| PoolNames {
         name: name.into(),
-        backends: backends.iter().map(|b| b.to_string()).collect(),
+        backends: backends.iter().map(|b| (*b).into()).collect(),
+        ..PoolNames::default()
     };
     Arc::new(Topology {
         listeners: ["web", "odd \"name\"\\"]
-            .map(|name| ListenerNames { name: name.into() })
+            .map(|name| ListenerNames { name: name.into(), ..ListenerNames::default() })
             .into(),
         routes: [(0, 0), (0, 1), (1, 1)]
-            .map(|(listener, pool)| RouteNames { listener, pool })
+            .map(|(listener, pool)| RouteNames { listener, pool, ..RouteNames::default() })
             .into(),
         pools: vec![
             pool("api", &["127.0.0.1:1", "[::1]:2"]),
