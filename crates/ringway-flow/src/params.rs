@@ -33,7 +33,7 @@ pub struct Timeouts {
 }
 
 /// What all flows of one listener and pool have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowParams {
     pub(crate) connect: Span,
     pub(crate) first_byte: Span,

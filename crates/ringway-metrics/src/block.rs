@@ -316,7 +316,9 @@ mod tests {
             backend.connections_total.add(3);
         }
         let blocks = blocks.follow(&before, &after);
-        let counts = blocks.backends[0].iter().map(|b| b.connections_total.value());
+        let counts = blocks.backends[0]
+            .iter()
+            .map(|b| b.connections_total.value());
         assert_eq!(counts.collect::<Vec<_>>(), [3, 0, 0]);
         assert_eq!(blocks.routes.len(), 1);
     }

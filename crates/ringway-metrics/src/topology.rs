@@ -142,7 +142,10 @@ mod tests {
     fn a_route_is_named_by_its_listener_and_its_pool() {
         let topology = Topology {
             listeners: ["a", "b"]
-                .map(|name| ListenerNames { name: name.into(), ..ListenerNames::default() })
+                .map(|name| ListenerNames {
+                    name: name.into(),
+                    ..ListenerNames::default()
+                })
                 .into(),
             routes: vec![RouteNames {
                 listener: 1,

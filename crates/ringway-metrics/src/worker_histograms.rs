@@ -41,8 +41,12 @@ impl WorkerHistograms {
     /// Takes over another topology: what is in both keeps its histograms, what is new has empty ones.
     pub fn follow(&mut self, to: Arc<Topology>) {
         let from = &self.topology;
-        carry(&mut self.stages, &from.routes, &to.routes, |route| route.seat);
-        carry(&mut self.round_trips, &from.pools, &to.pools, |pool| pool.seat);
+        carry(&mut self.stages, &from.routes, &to.routes, |route| {
+            route.seat
+        });
+        carry(&mut self.round_trips, &from.pools, &to.pools, |pool| {
+            pool.seat
+        });
         self.topology = to;
     }
 
@@ -130,6 +134,9 @@ mod tests {
         histograms.follow(Arc::new(after));
         assert_eq!(histograms.stages.len(), 3);
         assert_eq!(histograms.stages[1][Stage::Connect].snapshot().count(), 1);
-        assert_eq!(histograms.round_trips[0][Peer::Backend].snapshot().count(), 0);
+        assert_eq!(
+            histograms.round_trips[0][Peer::Backend].snapshot().count(),
+            0
+        );
     }
 }

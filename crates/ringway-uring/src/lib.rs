@@ -49,7 +49,7 @@ pub use setup::{ReceiveStyle, ReceivesBy, RingParams, SetupError, SetupReport};
 pub use socket::{
     ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, connect_now, connect_socket,
     listen_tcp, listen_unix, local_address, peer_address, pending_error, refuse_arrivals,
-    shutdown_write, tcp_info, unsent_bytes,
+    set_listen_options, shutdown_write, tcp_info, try_listen_options, unsent_bytes,
 };
 pub use token::{Operation, Token};
 pub use waker::Waker;

@@ -76,13 +76,46 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     if address.is_ipv6() {
         socket.set_only_v6(options.only_v6)?;
     }
+    set_inherited(&socket, options)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options.backlog))?;
+    Ok(socket.into())
+}
+
+/// Gives a listening socket other options; connections it accepts from now on inherit them. A buffer
+/// that was given a size keeps it where the options leave it to the kernel.
+///
+/// # Errors
+/// As setsockopt(2), listen(2); the options before the one that failed are set then.
+pub fn set_listen_options(fd: BorrowedFd<'_>, options: &ListenOptions) -> io::Result<()> {
+    let socket = SockRef::from(&fd);
+    let is_tcp = socket.local_addr()?.as_socket().is_some();
+    if is_tcp {
+        set_inherited(&socket, options)?;
+    }
+    socket.listen(backlog(options.backlog))
+}
+
+/// Whether the kernel takes these options, tried on a socket that is not used for anything.
+///
+/// # Errors
+/// As socket(2), setsockopt(2).
+pub fn try_listen_options(options: &ListenOptions) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, stream(), Some(Protocol::TCP))?;
+    set_inherited(&socket, options)
+}
+
+fn set_inherited(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(options.nodelay)?;
-    if let Some(keepalive) = options.keepalive {
-        let times = TcpKeepalive::new()
-            .with_time(keepalive.idle)
-            .with_interval(keepalive.interval)
-            .with_retries(keepalive.count);
-        socket.set_tcp_keepalive(&times)?;
+    match options.keepalive {
+        Some(keepalive) => {
+            let times = TcpKeepalive::new()
+                .with_time(keepalive.idle)
+                .with_interval(keepalive.interval)
+                .with_retries(keepalive.count);
+            socket.set_tcp_keepalive(&times)?;
+        }
+        None => socket.set_keepalive(false)?,
     }
     socket.set_tcp_user_timeout(options.user_timeout)?;
     if let Some(size) = options.receive_buffer {
@@ -91,20 +124,16 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     if let Some(size) = options.send_buffer {
         socket.set_send_buffer_size(size)?;
     }
-    if let Some(wait) = options.defer_accept {
-        let seconds = wait.as_secs().max(1).try_into().unwrap_or(libc::c_int::MAX);
-        set_tcp_option(&socket, libc::TCP_DEFER_ACCEPT, seconds)?;
+    let wait = options.defer_accept.map_or(0, |wait| wait.as_secs().max(1));
+    let seconds = wait.try_into().unwrap_or(libc::c_int::MAX);
+    set_tcp_option(socket, libc::TCP_DEFER_ACCEPT, seconds)?;
+    let queue = options.fast_open.unwrap_or(0);
+    let queue = queue.try_into().unwrap_or(libc::c_int::MAX);
+    // A kernel without it has nothing to switch off.
+    match set_tcp_option(socket, libc::TCP_FASTOPEN, queue) {
+        Err(_) if queue == 0 => Ok(()),
+        outcome => outcome,
     }
-    if let Some(queue) = options.fast_open {
-        set_tcp_option(
-            &socket,
-            libc::TCP_FASTOPEN,
-            queue.try_into().unwrap_or(libc::c_int::MAX),
-        )?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(backlog(options.backlog))?;
-    Ok(socket.into())
 }
 
 /// A listening Unix stream socket. The path must not exist.

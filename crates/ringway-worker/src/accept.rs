@@ -5,15 +5,18 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
-use ringway_metrics::{AcceptError, RefusedReason};
-use ringway_uring::{Errno, Operation, arm_reset, local_address, peer_address, refuse_arrivals};
+use ringway_metrics::{AcceptError, RefusedReason, WorkerBlocks};
+use ringway_uring::{
+    Errno, Operation, arm_reset, local_address, peer_address, refuse_arrivals, set_listen_options,
+};
 
 use crate::access::{AccessRecord, Conclusion};
-use crate::admission::{Admission, Permit};
+use crate::admission::{Gate, Permit};
 use crate::slots::{SLOTS_MAX, Slot};
-use crate::spec::ListenerSpec;
+use crate::spec::{ListenerSpec, SocketSpec};
 use crate::tag::Tag;
 use crate::worker::Worker;
 
@@ -48,7 +51,7 @@ struct Socket {
 #[derive(Debug)]
 struct Listener {
     route: u16,
-    admission: Admission,
+    gate: Gate,
     over: CloseHow,
 }
 
@@ -61,37 +64,81 @@ pub(crate) struct Acceptor {
     paused: usize,
     /// When the listeners close.
     closes_at: Option<Moment>,
+    /// Sockets that are taken away while others stay.
+    leavers: Vec<Leaver>,
 }
 
+/// A socket that has had its last call.
+#[derive(Clone, Copy, Debug)]
+struct Leaver {
+    number: u32,
+    /// When it stops; none once it has begun to.
+    at: Option<Moment>,
+}
+
+const CLOSED: Socket = Socket {
+    fd: None,
+    listener: 0,
+    state: State::Closed,
+};
+
 impl Acceptor {
-    pub(crate) fn new(specs: Vec<ListenerSpec>) -> Acceptor {
+    pub(crate) fn new(listeners: Vec<ListenerSpec>, sockets: Vec<SocketSpec>) -> Acceptor {
         let mut acceptor = Acceptor {
-            listeners: Vec::new(),
+            listeners: listeners.into_iter().map(Listener::new).collect(),
             sockets: Vec::new(),
             paused: 0,
             closes_at: None,
+            leavers: Vec::new(),
         };
-        for (listener, spec) in (0..).zip(specs) {
-            let ListenerSpec {
-                sockets,
-                route,
-                admission,
-                over,
-            } = spec;
-            acceptor.listeners.push(Listener {
-                route,
-                admission,
-                over,
-            });
-            let sockets = sockets.into_iter();
-            acceptor.sockets.extend(sockets.map(|fd| Socket {
-                fd: Some(fd),
-                listener,
-                state: State::Paused(Moment::default()),
-            }));
+        for spec in sockets {
+            acceptor.place(spec, Moment::default());
         }
-        acceptor.paused = acceptor.sockets.len();
         acceptor
+    }
+
+    /// Takes over the listeners as they are from now on.
+    pub(crate) fn apply_listeners(&mut self, specs: Vec<ListenerSpec>, blocks: &WorkerBlocks) {
+        self.listeners.truncate(specs.len());
+        for (at, spec) in specs.into_iter().enumerate() {
+            let Some(listener) = self.listeners.get_mut(at) else {
+                self.listeners.push(Listener::new(spec));
+                continue;
+            };
+            let open = blocks.listeners[at].connections.value();
+            (listener.route, listener.over) = (spec.route, spec.over);
+            listener
+                .gate
+                .change(spec.admission, u64::try_from(open).unwrap_or(0));
+        }
+    }
+
+    /// Takes a socket in, or what is new about one that is there.
+    fn place(&mut self, spec: SocketSpec, now: Moment) {
+        let at = spec.number as usize;
+        if at >= self.sockets.len() {
+            self.sockets.resize_with(at + 1, || CLOSED);
+        }
+        let socket = &mut self.sockets[at];
+        socket.listener = spec.listener;
+        if let Some(fd) = spec.fd {
+            socket.fd = Some(fd);
+            self.set_state(spec.number, State::Paused(now));
+        }
+        if let (Some(options), Some(fd)) = (spec.options, &self.sockets[at].fd) {
+            // The control thread has tried them on a socket of its own.
+            let _ = set_listen_options(fd.as_fd(), &options);
+        }
+    }
+
+    /// When the first socket that is taken away stops.
+    pub(crate) fn leaves_at(&self) -> Option<Moment> {
+        self.leavers.iter().filter_map(|leaver| leaver.at).min()
+    }
+
+    /// Whether a socket that is taken away is not closed yet.
+    pub(crate) fn has_leavers(&self) -> bool {
+        !self.leavers.is_empty()
     }
 
     /// When the listeners close, after a last call.
@@ -127,9 +174,7 @@ impl Acceptor {
 
     /// Gives back what a connection of this listener took at admission.
     pub(crate) fn release(&self, listener: u16, permit: Permit) {
-        self.listeners[usize::from(listener)]
-            .admission
-            .release(permit);
+        self.listeners[usize::from(listener)].gate.release(permit);
     }
 
     pub(crate) fn over(&self, listener: u16) -> CloseHow {
@@ -137,7 +182,54 @@ impl Acceptor {
     }
 }
 
+impl Listener {
+    fn new(spec: ListenerSpec) -> Listener {
+        Listener {
+            route: spec.route,
+            gate: Gate::new(spec.admission),
+            over: spec.over,
+        }
+    }
+}
+
 impl Worker {
+    /// Takes over the sockets as they are from now on; those that are not named get a last call.
+    pub(crate) fn apply_sockets(&mut self, specs: Vec<SocketSpec>) {
+        let mut is_named = vec![false; self.acceptor.sockets.len()];
+        for spec in specs {
+            if let Some(named) = is_named.get_mut(spec.number as usize) {
+                *named = true;
+            }
+            self.acceptor.place(spec, self.now);
+        }
+        for (number, _) in (0..).zip(&is_named).filter(|(_, named)| !**named) {
+            let is_leaving = |leaver: &Leaver| leaver.number == number;
+            let acceptor = &mut self.acceptor;
+            let socket = &acceptor.sockets[number as usize];
+            if let Some(fd) = &socket.fd
+                && !acceptor.leavers.iter().any(is_leaving)
+            {
+                call_last(fd.as_fd());
+                let at = Some(self.now.after(LAST_CALL));
+                acceptor.leavers.push(Leaver { number, at });
+            }
+        }
+    }
+
+    /// Stops the sockets that are taken away when their last call is over.
+    pub(crate) fn end_last_calls(&mut self) {
+        for at in 0..self.acceptor.leavers.len() {
+            let Leaver { number, at: due } = self.acceptor.leavers[at];
+            if due.is_some_and(|due| due <= self.now) {
+                self.acceptor.leavers[at].at = None;
+                self.stop_accepting_on(number);
+            }
+        }
+        let sockets = &self.acceptor.sockets;
+        let is_open = |leaver: &Leaver| sockets[leaver.number as usize].state != State::Closed;
+        self.acceptor.leavers.retain(is_open);
+    }
+
     /// Arms the accepts whose pause is over.
     pub(crate) fn resume_accepts(&mut self) {
         if self.acceptor.paused == 0 {
@@ -187,11 +279,8 @@ impl Worker {
     /// Lets nobody new in. Those on their way are accepted until the listeners close.
     pub(crate) fn call_last(&mut self, until: Moment) {
         for socket in &self.acceptor.sockets {
-            // Where it fails, or for Unix sockets, which know no handshake, closing does what it can.
-            if let Some(fd) = &socket.fd
-                && matches!(local_address(fd.as_fd()), Ok(Some(_)))
-            {
-                let _ = refuse_arrivals(fd.as_fd());
+            if let Some(fd) = &socket.fd {
+                call_last(fd.as_fd());
             }
         }
         self.acceptor.closes_at = Some(self.now.after(LAST_CALL).min(until));
@@ -209,15 +298,19 @@ impl Worker {
     /// a listener that was closed.
     fn stop_accepting(&mut self) {
         for number in 0..self.acceptor.sockets.len() as u32 {
-            match self.acceptor.sockets[number as usize].state {
-                State::Armed => {
-                    self.ring
-                        .cancel(Tag::Accept.of(number, 0), Operation::Accept);
-                    self.acceptor.set_state(number, State::Stopping);
-                }
-                State::Paused(_) => self.close_listener(number),
-                State::Stopping | State::Closed => {}
+            self.stop_accepting_on(number);
+        }
+    }
+
+    fn stop_accepting_on(&mut self, number: u32) {
+        match self.acceptor.sockets[number as usize].state {
+            State::Armed => {
+                self.ring
+                    .cancel(Tag::Accept.of(number, 0), Operation::Accept);
+                self.acceptor.set_state(number, State::Stopping);
             }
+            State::Paused(_) => self.close_listener(number),
+            State::Stopping | State::Closed => {}
         }
     }
 
@@ -251,12 +344,12 @@ impl Worker {
             }
         };
         block.connections_total.increment();
-        let permit = match place.admission.admit(client.map(|at| at.ip()), self.now) {
+        let permit = match place.gate.admit(client.map(|at| at.ip()), self.now) {
             Ok(permit) => permit,
             Err(reason) => return self.refuse(listener, fd, client, reason),
         };
         if self.slots.len() >= SLOTS_MAX || !self.connections.try_acquire() {
-            place.admission.release(permit);
+            place.gate.release(permit);
             return self.refuse(listener, fd, client, RefusedReason::Resources);
         }
         let route = place.route;
@@ -267,7 +360,7 @@ impl Worker {
     /// admission does, and there is none any more.
     fn client(&self, place: &Listener, fd: BorrowedFd<'_>) -> Result<Option<SocketAddr>, Errno> {
         let pool = self.routes[usize::from(place.route)].pool;
-        if place.admission.asks_who() {
+        if place.gate.asks_who() {
             peer_address(fd)
         } else if self.access.is_some() || self.pools[usize::from(pool)].needs_key() {
             Ok(peer_address(fd).ok().flatten())
@@ -305,10 +398,11 @@ impl Worker {
     }
 
     fn open(&mut self, route: u16, fd: OwnedFd, client: Option<SocketAddr>, permit: Permit) {
-        let spec = self.routes[usize::from(route)];
+        let spec = &self.routes[usize::from(route)];
         self.blocks.listeners[usize::from(spec.listener)]
             .connections
             .increment();
+        self.blocks.routes[usize::from(route)].flows.increment();
         self.blocks.worker.connections.increment();
         let record = self.access.is_some().then(|| {
             let mut record = AccessRecord::opened(self.index, spec.listener, client, self.now);
@@ -323,6 +417,7 @@ impl Worker {
             },
             pipes: PerSide::default(),
             route,
+            params: Rc::clone(&spec.flow),
             backend: None,
             tried: ringway_balance::Tried::new(),
             waits_for: None,
@@ -343,6 +438,14 @@ fn is_shortage(errno: Errno) -> bool {
         errno.name(),
         "ECONNABORTED" | "ECANCELED" | "EINTR" | "EAGAIN"
     )
+}
+
+/// Lets nobody new in. Where it fails, or for Unix sockets, which know no handshake, closing does
+/// what it can.
+fn call_last(listener: BorrowedFd<'_>) {
+    if matches!(local_address(listener), Ok(Some(_))) {
+        let _ = refuse_arrivals(listener);
+    }
 }
 
 /// One connection from the queue of a non-blocking listener.

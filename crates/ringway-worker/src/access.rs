@@ -4,11 +4,12 @@
 //! another thread. Invariant: a full queue drops the record and counts it; a worker never waits.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::Thread;
 
 use ringway_balance::BackendIndex;
 use ringway_flow::{Ended, Moment, PerSide};
-use ringway_metrics::{ConnectError, Counter, RefusedReason};
+use ringway_metrics::{ConnectError, Counter, RefusedReason, Topology};
 use ringway_uring::TcpInfo;
 
 /// One connection, over or refused.
@@ -62,28 +63,60 @@ pub enum Conclusion {
     Refused(RefusedReason),
 }
 
+/// What goes through the queue.
+#[derive(Debug)]
+pub enum LogEntry {
+    /// A connection.
+    Record(AccessRecord),
+    /// What the indices of the records behind this mean.
+    Names(Arc<Topology>),
+}
+
 /// A worker's end of the queue to the access log.
 #[derive(Debug)]
 pub struct AccessQueue {
-    producer: rtrb::Producer<AccessRecord>,
+    producer: rtrb::Producer<LogEntry>,
     writer: Thread,
     has_news: bool,
+    /// Names that found no room yet: no record passes them.
+    names: Option<Arc<Topology>>,
 }
 
 impl AccessQueue {
     /// `writer` is unparked after records were queued.
-    pub fn new(producer: rtrb::Producer<AccessRecord>, writer: Thread) -> AccessQueue {
+    pub fn new(producer: rtrb::Producer<LogEntry>, writer: Thread) -> AccessQueue {
         AccessQueue {
             producer,
             writer,
             has_news: false,
+            names: None,
         }
     }
 
     pub(crate) fn push(&mut self, record: AccessRecord, dropped: &Counter) {
-        match self.producer.push(record) {
+        self.push_names();
+        if self.names.is_some() {
+            return dropped.increment();
+        }
+        match self.producer.push(LogEntry::Record(record)) {
             Ok(()) => self.has_news = true,
             Err(rtrb::PushError::Full(_)) => dropped.increment(),
+        }
+    }
+
+    /// Records from now on mean this by their indices.
+    pub(crate) fn rename(&mut self, names: Arc<Topology>) {
+        self.names = Some(names);
+        self.push_names();
+    }
+
+    fn push_names(&mut self) {
+        if self.producer.is_full() {
+            return;
+        }
+        if let Some(names) = self.names.take() {
+            // There is room, and this is the only producer.
+            self.has_news |= self.producer.push(LogEntry::Names(names)).is_ok();
         }
     }
 

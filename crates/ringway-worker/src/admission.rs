@@ -36,14 +36,48 @@ pub struct Admission {
 #[must_use = "it is given back when the connection is over"]
 pub(crate) struct Permit {
     source: Option<SourceKey>,
+    /// Of the table it is in: a listener may get another while the connection is open.
+    table: u32,
 }
 
-impl Admission {
+/// The rules of one listener as a worker has them.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    rules: Admission,
+    /// Counts the tables of sources it has had.
+    table: u32,
+}
+
+impl Gate {
+    pub(crate) fn new(rules: Admission) -> Gate {
+        Gate { rules, table: 0 }
+    }
+
+    /// Takes over other rules; `open` is how many connections it has let in that are not over.
+    pub(crate) fn change(&mut self, rules: Admission, open: u64) {
+        let is_other = |before: &Option<Arc<Limit>>, limit: &Arc<Limit>| {
+            before
+                .as_ref()
+                .is_none_or(|before| !Arc::ptr_eq(before, limit))
+        };
+        if let Some(limit) = &rules.connections
+            && is_other(&self.rules.connections, limit)
+        {
+            limit.adopt(open);
+        }
+        let tables = [&self.rules, &rules].map(|rules| rules.connections_per_source.as_ref());
+        let tables = tables.map(|table| table.map(Arc::as_ptr));
+        if tables[0] != tables[1] {
+            self.table = self.table.wrapping_add(1);
+        }
+        self.rules = rules;
+    }
+
     /// Whether the answer depends on who asks.
     pub(crate) fn asks_who(&self) -> bool {
-        self.access.is_some()
-            || self.connections_per_source.is_some()
-            || self.rate_per_source.is_some()
+        self.rules.access.is_some()
+            || self.rules.connections_per_source.is_some()
+            || self.rules.rate_per_source.is_some()
     }
 
     /// Lets a client in, or says why not. A client without an address is one of a Unix socket:
@@ -53,7 +87,7 @@ impl Admission {
         client: Option<IpAddr>,
         now: Moment,
     ) -> Result<Permit, RefusedReason> {
-        if let (Some(list), Some(client)) = (&self.access, client)
+        if let (Some(list), Some(client)) = (&self.rules.access, client)
             && list.verdict(client) == Verdict::Deny
         {
             return Err(RefusedReason::Access);
@@ -70,13 +104,13 @@ impl Admission {
     }
 
     fn take(&self, source: Option<SourceKey>) -> Result<Permit, RefusedReason> {
-        let counted = self.connections_per_source.as_ref().zip(source);
+        let counted = self.rules.connections_per_source.as_ref().zip(source);
         if let Some((limit, source)) = counted
             && !limit.try_acquire(source)
         {
             return Err(RefusedReason::PerSource);
         }
-        if let Some(limit) = &self.connections
+        if let Some(limit) = &self.rules.connections
             && !limit.try_acquire()
         {
             if let Some((limit, source)) = counted {
@@ -86,17 +120,18 @@ impl Admission {
         }
         Ok(Permit {
             source: counted.map(|(_, source)| source),
+            table: self.table,
         })
     }
 
     fn check_rates(&self, source: Option<SourceKey>, now: Moment) -> Result<(), RefusedReason> {
         let tick = || Tick::at(Duration::from_micros(now.as_micros()));
-        if let (Some(rate), Some(source)) = (&self.rate_per_source, source)
+        if let (Some(rate), Some(source)) = (&self.rules.rate_per_source, source)
             && !rate.try_take(source, tick())
         {
             return Err(RefusedReason::RatePerSource);
         }
-        if let Some(rate) = &self.rate
+        if let Some(rate) = &self.rules.rate
             && !rate.try_take(tick())
         {
             return Err(RefusedReason::Rate);
@@ -106,10 +141,12 @@ impl Admission {
 
     /// Gives back what a connection has taken.
     pub(crate) fn release(&self, permit: Permit) {
-        if let (Some(limit), Some(source)) = (&self.connections_per_source, permit.source) {
+        let is_there = permit.table == self.table;
+        let source = permit.source.filter(|_| is_there);
+        if let (Some(limit), Some(source)) = (&self.rules.connections_per_source, source) {
             limit.release(source);
         }
-        if let Some(limit) = &self.connections {
+        if let Some(limit) = &self.rules.connections {
             limit.release();
         }
     }
@@ -129,12 +166,16 @@ mod tests {
         Some(IpAddr::from([192, 0, 2, number]))
     }
 
-    fn reason(admission: &Admission, number: u8) -> RefusedReason {
+    fn reason(admission: &Gate, number: u8) -> RefusedReason {
         admission.admit(client(number), NOW).unwrap_err()
     }
 
     fn rate_of(per_second: u32) -> Rate {
         Rate::new(NonZeroU32::new(per_second).unwrap())
+    }
+
+    fn gate(connections: u64, per_source: u32) -> Gate {
+        Gate::new(limits(connections, per_source))
     }
 
     fn limits(connections: u64, per_source: u32) -> Admission {
@@ -148,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_default_lets_everyone_in_and_asks_nobody() {
-        let admission = Admission::default();
+        let admission = Gate::new(Admission::default());
         assert!(!admission.asks_who());
         for client in [client(1), None] {
             let permit = admission.admit(client, NOW).unwrap();
@@ -158,7 +199,7 @@ mod tests {
 
     #[test]
     fn who_is_refused_has_taken_nothing() {
-        let admission = limits(2, 1);
+        let admission = gate(2, 1);
         let first = admission.admit(client(1), NOW).unwrap();
         assert_eq!(reason(&admission, 1), RefusedReason::PerSource);
         let second = admission.admit(client(2), NOW).unwrap();
@@ -170,29 +211,29 @@ mod tests {
         let first = admission.admit(client(1), NOW).unwrap();
         admission.release(first);
         admission.release(third);
-        assert_eq!(admission.connections.as_ref().unwrap().open(), 0);
+        assert_eq!(admission.rules.connections.as_ref().unwrap().open(), 0);
     }
 
     #[test]
     fn a_rate_that_refuses_gives_the_places_back() {
-        let admission = Admission {
+        let admission = Gate::new(Admission {
             rate: Some(Arc::new(SharedRate::new(rate_of(1)))),
             ..limits(5, 5)
-        };
+        });
         let permit = admission.admit(client(1), NOW).unwrap();
         assert_eq!(reason(&admission, 2), RefusedReason::Rate);
-        assert_eq!(admission.connections.as_ref().unwrap().open(), 1);
+        assert_eq!(admission.rules.connections.as_ref().unwrap().open(), 1);
         admission.release(permit);
-        assert_eq!(admission.connections.as_ref().unwrap().open(), 0);
+        assert_eq!(admission.rules.connections.as_ref().unwrap().open(), 0);
     }
 
     #[test]
     fn a_full_listener_uses_up_no_tokens() {
-        let admission = Admission {
+        let admission = Gate::new(Admission {
             rate: Some(Arc::new(SharedRate::new(rate_of(2)))),
             rate_per_source: Some(Arc::new(SourceRate::new(rate_of(1)))),
             ..limits(1, 1)
-        };
+        });
         let permit = admission.admit(client(1), NOW).unwrap();
         (0..100).for_each(|_| assert_eq!(reason(&admission, 2), RefusedReason::Connections));
         admission.release(permit);
@@ -205,10 +246,10 @@ mod tests {
     /// Clients of Unix sockets.
     #[test]
     fn who_has_no_address_has_no_source() {
-        let admission = Admission {
+        let admission = Gate::new(Admission {
             access: Some(Arc::new(AccessList::new(&[], &[]))),
             ..limits(3, 1)
-        };
+        });
         assert_eq!(reason(&admission, 1), RefusedReason::Access);
         let permits = [0; 3].map(|_| admission.admit(None, NOW).unwrap());
         let full = admission.admit(None, NOW).unwrap_err();
@@ -216,6 +257,30 @@ mod tests {
         permits
             .into_iter()
             .for_each(|permit| admission.release(permit));
-        assert_eq!(admission.connections.as_ref().unwrap().open(), 0);
+        assert_eq!(admission.rules.connections.as_ref().unwrap().open(), 0);
+    }
+
+    #[test]
+    fn a_limit_that_comes_late_counts_who_is_in() {
+        let mut gate = Gate::new(Admission::default());
+        let before = [0; 3].map(|_| gate.admit(client(1), NOW).unwrap());
+        gate.change(limits(4, 1), 3);
+        let fourth = gate.admit(client(1), NOW).unwrap();
+        assert_eq!(reason(&gate, 2), RefusedReason::Connections);
+        before.into_iter().for_each(|permit| gate.release(permit));
+        gate.release(fourth);
+        assert_eq!(gate.rules.connections.as_ref().unwrap().open(), 0);
+    }
+
+    #[test]
+    fn a_permit_of_a_table_that_is_gone_is_no_permit_of_the_next() {
+        let mut gate = gate(9, 1);
+        let first = gate.admit(client(1), NOW).unwrap();
+        gate.change(Admission::default(), 1);
+        gate.change(limits(9, 1), 1);
+        let second = gate.admit(client(1), NOW).unwrap();
+        gate.release(first);
+        assert_eq!(reason(&gate, 1), RefusedReason::PerSource);
+        gate.release(second);
     }
 }

@@ -151,9 +151,9 @@ impl Worker {
         let held = self.slots.get(slot);
         let backend = held.queue_full?;
         let pool = usize::from(self.routes[usize::from(held.route)].pool);
-        let limit = &self.pools[pool].backends[backend.as_usize()].limit;
-        let is_permitted = limit.as_ref().is_none_or(|limit| limit.try_acquire());
-        is_permitted.then_some(backend)
+        let place = &self.pools[pool].backends[backend.as_usize()];
+        let is_free = || place.limit.as_ref().is_none_or(|limit| limit.try_acquire());
+        (place.is_offered && is_free()).then_some(backend)
     }
 
     pub(crate) fn attempt_failed(&mut self, slot: u32, errno: Errno) -> Input {
@@ -205,7 +205,11 @@ impl Worker {
                     continue;
                 }
                 self.slots.get_mut(slot).waits_for = None;
-                let begun = self.begin_connect(slot);
+                let begun = if self.has_offered_backend(slot) {
+                    self.begin_connect(slot)
+                } else {
+                    Err(Errno::CANCELED)
+                };
                 let input = match begun {
                     Err(errno) if errno.is_descriptor_limit() && self.now < entry.until => {
                         self.go_on_waiting(entry, lack);
@@ -222,6 +226,15 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether the backend that was chosen is still in the configuration.
+    fn has_offered_backend(&self, slot: u32) -> bool {
+        let held = self.slots.get(slot);
+        let pool = usize::from(self.routes[usize::from(held.route)].pool);
+        let place = |backend: BackendIndex| &self.pools[pool].backends[backend.as_usize()];
+        held.backend
+            .is_some_and(|backend| place(backend).is_offered)
     }
 
     fn go_on_waiting(&mut self, entry: Entry, lack: Lack) {

@@ -8,7 +8,7 @@ use ringway_flow::{Moment, Span, Why};
 
 use crate::outlier::since_epoch;
 use crate::spec::WhenBackendDown;
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerPool};
 
 /// Steps over which quiet connections are closed, so that their clients do not all return at once.
 const STEPS: u32 = 20;
@@ -66,6 +66,7 @@ impl Worker {
 
     pub(crate) fn advance_drain(&mut self) {
         self.end_last_call();
+        self.end_last_calls();
         let Some(mut drain) = self.drain else { return };
         if drain.steps_left > 0 && self.now >= drain.until {
             drain.steps_left = 0;
@@ -83,7 +84,15 @@ impl Worker {
     }
 
     pub(crate) fn on_verdict(&mut self, pool: u16, backend: BackendIndex, verdict: Eligibility) {
-        let place = &mut self.pools[usize::from(pool)];
+        let place = self.pools.get_mut(usize::from(pool));
+        let is_offered = |place: &&mut WorkerPool| {
+            let backend = place.backends.get(backend.as_usize());
+            backend.is_some_and(|backend| backend.is_offered)
+        };
+        // It was on its way when the backend was taken out of its pool.
+        let Some(place) = place.filter(is_offered) else {
+            return;
+        };
         place.pool.advance(since_epoch(self.now));
         place.pool.set_eligibility(backend, verdict);
         if verdict == Eligibility::Up {

@@ -14,6 +14,7 @@ use ringway_uring::{
 use rustix::net::{RecvFlags, recv};
 
 use crate::access::AttemptOutcome;
+use crate::apply::Route;
 use crate::attempt::Lack;
 use crate::dispatch::{fault, peer};
 use crate::outlier::since_epoch;
@@ -144,22 +145,20 @@ impl Worker {
 
     fn connect(&mut self, slot: u32) -> Option<Input> {
         let held = self.slots.get(slot);
-        let route = self.routes[usize::from(held.route)];
+        let Route { listener, pool, .. } = self.routes[usize::from(held.route)];
         if held.flow.attempts() > 1 {
-            self.blocks.pools[usize::from(route.pool)]
-                .retries
-                .increment();
+            self.blocks.pools[usize::from(pool)].retries.increment();
         }
-        let backend = match self.choose(slot, route.pool) {
+        let backend = match self.choose(slot, pool) {
             Ok(backend) => backend,
             Err(why) => {
                 if let Some(backend) = self.last_resort(slot, why) {
-                    self.start_attempt(slot, route.pool, backend);
+                    self.start_attempt(slot, pool, backend);
                     self.wait_for(slot, Lack::Place);
                     return None;
                 }
                 if self.slots.get(slot).flow.attempts() == 1 {
-                    let block = &self.blocks.listeners[usize::from(route.listener)];
+                    let block = &self.blocks.listeners[usize::from(listener)];
                     block.refused[RefusedReason::NoBackend].increment();
                 }
                 return Some(Input::NoBackend);
@@ -170,7 +169,7 @@ impl Worker {
             let stages = &mut self.histograms.stages[usize::from(self.slots.get(slot).route)];
             stages[Stage::Pick].record(took.as_micros() as u64);
         }
-        self.start_attempt(slot, route.pool, backend);
+        self.start_attempt(slot, pool, backend);
         self.attempt(slot)
     }
 

@@ -6,13 +6,14 @@
 //! [`Admission`]), touched when a connection opens and closes only.
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
-//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`,
-//! `outlier.rs`.
+//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`, `outlier.rs`, `apply.rs` (a changed
+//! configuration).
 #![forbid(unsafe_code)]
 
 mod accept;
 mod access;
 mod admission;
+mod apply;
 mod attempt;
 mod clock;
 mod dispatch;
@@ -31,8 +32,9 @@ mod start;
 mod tag;
 mod worker;
 
-pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion};
+pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion, LogEntry};
 pub use admission::Admission;
+pub use apply::{AccessUpdate, Acknowledge, PoolUpdate, Update};
 pub use limit::Limit;
 pub use mailbox::Message;
 pub use outlier::{EjectionNotice, NoticeSink};
@@ -40,7 +42,8 @@ pub use rate::SharedRate;
 pub use record::labels_of;
 pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
-    BackendSpec, ListenerSpec, PoolSpec, RouteSpec, WhenBackendDown, WorkerSpec, buffer_size,
+    BackendSpec, ListenerSpec, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerSpec,
+    buffer_size,
 };
 pub use start::{Mailbox, StartError, WorkerHandle, start, workers_that_fit};
 pub use worker::WorkerError;

@@ -3,8 +3,9 @@
 //! One atomic on cache lines of its own, touched when a connection opens and when it closes, by
 //! workers that have such a limit to keep; nothing is touched where none is configured.
 //!
-//! Invariant: the count never passes the maximum, not even for an instant: a worker adds before it
-//! looks, and takes back what was too much before it uses it.
+//! Invariant: nothing is taken at or above the maximum: a worker looks and takes in one step. Where
+//! the maximum was lowered, or the limit came after the connections, the count is above it until
+//! enough of them are over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[repr(align(128))]
 pub struct Limit {
     open: AtomicU64,
-    most: u64,
+    most: AtomicU64,
 }
 
 impl Limit {
@@ -21,13 +22,24 @@ impl Limit {
     pub fn new(most: u64) -> Limit {
         Limit {
             open: AtomicU64::new(0),
-            most,
+            most: AtomicU64::new(most),
         }
+    }
+
+    /// Counts what was open before there was this limit; it may exceed the maximum then.
+    pub(crate) fn adopt(&self, open: u64) {
+        self.open.fetch_add(open, Ordering::Relaxed);
+    }
+
+    /// Changes the maximum. What is open above it stays.
+    pub fn set_most(&self, most: u64) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Takes one, if one is left.
     pub fn try_acquire(&self) -> bool {
-        let take = |open| (open < self.most).then_some(open + 1);
+        let most = self.most();
+        let take = |open| (open < most).then_some(open + 1);
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
@@ -41,7 +53,7 @@ impl Limit {
 
     /// Whether none is left now. Another worker may change that at any time.
     pub fn is_reached(&self) -> bool {
-        self.open() >= self.most
+        self.open() >= self.most()
     }
 
     /// How many are taken now.
@@ -51,7 +63,7 @@ impl Limit {
 
     /// The maximum.
     pub fn most(&self) -> u64 {
-        self.most
+        self.most.load(Ordering::Relaxed)
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ringway_balance::{BackendIndex, Eligibility};
 use ringway_metrics::WorkerHistograms;
 
+use crate::apply::{Acknowledge, Update};
+
 /// One request.
 #[derive(Debug)]
 pub enum Message {
@@ -19,6 +21,8 @@ pub enum Message {
         /// Whether it may be picked.
         eligibility: Eligibility,
     },
+    /// Run a changed configuration from now on.
+    Apply(Box<Update>, Acknowledge),
     /// Accept no more, close gently what is quiet over the window, the rest at its end, then exit.
     Drain {
         /// Time for connections to end by themselves.

@@ -6,12 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use ringway_balance::{BackendIndex, Ejection};
+use ringway_balance::BackendIndex;
 use ringway_flow::Moment;
 use ringway_health::{BreakerState, Change, Outliers};
 use ringway_uring::Errno;
 
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerPool};
 
 /// Ejections that time alone changes in one turn at most; what is left is due in the next.
 const CHANGES_PER_TURN: usize = 16;
@@ -35,6 +35,18 @@ pub trait NoticeSink: fmt::Debug + Send {
     fn on_ejection(&self, notice: EjectionNotice);
 }
 
+impl WorkerPool {
+    /// Whether a backend is out, and whether it is half open.
+    pub(crate) fn breaker_gauges(&self, backend: BackendIndex) -> (bool, bool) {
+        let state = self.outliers.as_ref().map(|o| o.state(backend.as_usize()));
+        match state {
+            None | Some(BreakerState::Closed) => (false, false),
+            Some(BreakerState::Ejected) => (true, false),
+            Some(BreakerState::HalfOpen | BreakerState::Trying) => (false, true),
+        }
+    }
+}
+
 impl Worker {
     /// The connection in `slot` begins to connect to the backend.
     pub(crate) fn begin_attempt(&mut self, slot: u32, pool: usize, backend: BackendIndex) {
@@ -47,7 +59,9 @@ impl Worker {
         let held = self.slots.get(slot);
         let Some(backend) = held.backend else { return };
         let pool = usize::from(self.routes[usize::from(held.route)].pool);
-        if self.pools[pool].outliers.is_none() {
+        let place = &self.pools[pool];
+        // One that was taken out of the pool meanwhile is none to be ejected.
+        if place.outliers.is_none() || !place.backends[backend.as_usize()].is_offered {
             return;
         }
         match result {
@@ -112,31 +126,16 @@ impl Worker {
 
     fn carry_ejection(&mut self, pool: usize, backend: BackendIndex, change: Change) {
         let place = &mut self.pools[pool];
-        let Some(outliers) = &place.outliers else {
-            return;
-        };
-        let state = outliers.state(backend.as_usize());
         place.pool.advance(since_epoch(self.now));
-        place.pool.set_ejection(
-            backend,
-            match state {
-                BreakerState::Closed => Ejection::None,
-                BreakerState::HalfOpen => Ejection::Trial,
-                BreakerState::Ejected | BreakerState::Trying => Ejection::Out,
-            },
-        );
+        place.pool.set_ejection(backend, place.ejection(backend));
         let block = &self.blocks.backends[pool][backend.as_usize()];
-        let is_half_open = matches!(state, BreakerState::HalfOpen | BreakerState::Trying);
-        block.ejected.set(i64::from(state == BreakerState::Ejected));
+        let (is_out, is_half_open) = place.breaker_gauges(backend);
+        block.ejected.set(i64::from(is_out));
         block.half_open.set(i64::from(is_half_open));
         if let Change::Ejected { .. } = change {
             block.ejections.increment();
         }
-        let dues = self
-            .pools
-            .iter()
-            .filter_map(|place| place.outliers.as_ref()?.due());
-        self.ejections_due = dues.min().map(on_the_clock);
+        self.plan_ejections();
         self.notices.on_ejection(EjectionNotice {
             worker: self.index,
             pool: pool as u16,
@@ -155,7 +154,7 @@ pub(crate) fn since_epoch(moment: Moment) -> Duration {
 }
 
 /// The first moment of the clock that is not before `due`.
-fn on_the_clock(due: Duration) -> Moment {
+pub(crate) fn on_the_clock(due: Duration) -> Moment {
     let micros = due.as_nanos().div_ceil(1_000);
     Moment::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }

@@ -130,18 +130,21 @@ impl Worker {
         self.wheel.cancel(slot);
         let held = self.slots.remove(slot);
         self.closed_count = self.closed_count.wrapping_add(1);
-        let route = self.routes[usize::from(held.route)];
-        self.acceptor.release(route.listener, held.permit);
+        let listener = self.routes[usize::from(held.route)].listener;
+        self.blocks.routes[usize::from(held.route)]
+            .flows
+            .decrement();
+        self.acceptor.release(listener, held.permit);
         self.connections.release();
         self.blocks.worker.connections.decrement();
-        self.blocks.listeners[usize::from(route.listener)]
+        self.blocks.listeners[usize::from(listener)]
             .connections
             .decrement();
         match ended.why {
             // Counted where none could be chosen.
             Why::NoBackend => {}
             Why::Resources => {
-                let refused = &self.blocks.listeners[usize::from(route.listener)].refused;
+                let refused = &self.blocks.listeners[usize::from(listener)].refused;
                 refused[RefusedReason::Resources].increment();
             }
             _ => {

@@ -3,9 +3,10 @@
 //! that a token of an earlier flow never reaches a later one.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use ringway_balance::{BackendIndex, Tried};
-use ringway_flow::{Flow, Moment, PerSide, Side};
+use ringway_flow::{Flow, FlowParams, Moment, PerSide, Side};
 use ringway_uring::Pipe;
 use slab::Slab;
 
@@ -23,6 +24,8 @@ pub(crate) struct Slot {
     pub(crate) sockets: PerSide<Option<OwnedFd>>,
     pub(crate) pipes: PerSide<Option<Pipe>>,
     pub(crate) route: u16,
+    /// Those of its route when it was born.
+    pub(crate) params: Rc<FlowParams>,
     /// The backend being connected or connected to; counted in its pool's load while it is set.
     pub(crate) backend: Option<BackendIndex>,
     pub(crate) tried: Tried,

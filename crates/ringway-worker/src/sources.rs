@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use ringway_admission::{Rate, SourceBuckets, SourceKey, Tick};
@@ -51,7 +52,7 @@ impl<T> Parts<T> {
 #[derive(Debug)]
 pub struct SourceLimit {
     open: Parts<HashMap<SourceKey, u32>>,
-    most: NonZeroU32,
+    most: AtomicU32,
 }
 
 impl SourceLimit {
@@ -59,8 +60,13 @@ impl SourceLimit {
     pub fn new(most: NonZeroU32) -> SourceLimit {
         SourceLimit {
             open: Parts::new(HashMap::new),
-            most,
+            most: AtomicU32::new(most.get()),
         }
+    }
+
+    /// Changes the maximum. What is open above it stays.
+    pub fn set_most(&self, most: NonZeroU32) {
+        self.most.store(most.get(), Ordering::Relaxed);
     }
 
     /// Takes one for `source`, if one is left.
@@ -68,7 +74,7 @@ impl SourceLimit {
         self.open.with(source, |open, _| {
             // A source that is new gets one: there is one at least.
             let open = open.entry(source).or_insert(0);
-            let is_free = *open < self.most.get();
+            let is_free = *open < self.most.load(Ordering::Relaxed);
             *open += u32::from(is_free);
             is_free
         })

@@ -8,7 +8,7 @@ use ringway_balance::{Algorithm, BackendParams, MaglevTable, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, QUEUED_BYTES_MAX};
 use ringway_health::OutlierParams;
 use ringway_metrics::{Topology, WorkerBlocks};
-use ringway_uring::ConnectAddress;
+use ringway_uring::{ConnectAddress, ListenOptions};
 
 use crate::access::AccessQueue;
 use crate::admission::Admission;
@@ -39,6 +39,8 @@ pub struct WorkerSpec {
     pub seed: u64,
     /// Its listeners, in the topology's order.
     pub listeners: Vec<ListenerSpec>,
+    /// Its listening sockets.
+    pub sockets: Vec<SocketSpec>,
     /// Its routes, in the topology's order.
     pub routes: Vec<RouteSpec>,
     /// Its pools, in the topology's order.
@@ -62,14 +64,25 @@ pub struct WorkerSpec {
 /// One listener.
 #[derive(Debug)]
 pub struct ListenerSpec {
-    /// This worker's own listening sockets, one per address.
-    pub sockets: Vec<OwnedFd>,
     /// Index of the route of connections that nothing else routes.
     pub route: u16,
     /// Who is let in.
     pub admission: Admission,
     /// What a refused connection gets.
     pub over: CloseHow,
+}
+
+/// One listening socket of this worker.
+#[derive(Debug)]
+pub struct SocketSpec {
+    /// Its number, which it keeps for life. Another may have it after that.
+    pub number: u32,
+    /// Index of the listener whose connections it brings.
+    pub listener: u16,
+    /// The socket, where it is new to the worker.
+    pub fd: Option<OwnedFd>,
+    /// What it is to hand down from now on, where that changes.
+    pub options: Option<ListenOptions>,
 }
 
 /// One pair of listener and pool.
@@ -98,6 +111,8 @@ pub struct PoolSpec {
     pub outlier: Option<OutlierParams>,
     /// How long a backend that is back grows to its share.
     pub slow_start: Option<Duration>,
+    /// Whether there are health checks; where there are none, every backend is up.
+    pub is_checked: bool,
     /// Its backends.
     pub backends: Vec<BackendSpec>,
 }
@@ -111,6 +126,9 @@ pub struct BackendSpec {
     pub params: BackendParams,
     /// `max_connections`, shared by all workers.
     pub limit: Option<Arc<Limit>>,
+    /// Whether it is in the configuration. Where not, its weight is 0, and what it has of connections
+    /// stays.
+    pub is_offered: bool,
 }
 
 /// What happens to the connections of a backend that goes down.

@@ -17,6 +17,7 @@ use ringway_metrics::WorkerHistograms;
 use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
 
 use crate::accept::Acceptor;
+use crate::apply::{Acknowledge, Route};
 use crate::attempt::Waiting;
 use crate::clock::Clock;
 use crate::drain::Drain;
@@ -78,7 +79,7 @@ pub(crate) struct WorkerPool {
 }
 
 impl WorkerPool {
-    fn new(spec: PoolSpec, start: u32) -> WorkerPool {
+    pub(crate) fn new(spec: PoolSpec, start: u32) -> WorkerPool {
         let params: Vec<BackendParams> = spec.backends.iter().map(|b| b.params).collect();
         let mut pool = match spec.table {
             Some(table) => Pool::with_table(spec.when_all_down, &params, table),
@@ -99,6 +100,7 @@ impl WorkerPool {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) index: u16,
+    pub(crate) cpu: Option<usize>,
     pub(crate) clock: Clock,
     pub(crate) now: Moment,
     pub(crate) ring: Ring,
@@ -119,7 +121,7 @@ pub(crate) struct Worker {
     /// Buffers that may be held before they count as scarce.
     buffers_spare: u32,
     pub(crate) acceptor: Acceptor,
-    pub(crate) routes: Vec<crate::spec::RouteSpec>,
+    pub(crate) routes: Vec<Route>,
     pub(crate) pools: Vec<WorkerPool>,
     pub(crate) draw: Draw,
     pub(crate) drain: Option<Drain>,
@@ -131,6 +133,8 @@ pub(crate) struct Worker {
     /// When time alone changes an ejection.
     pub(crate) ejections_due: Option<Moment>,
     pub(crate) notices: Box<dyn NoticeSink>,
+    /// Updates that run, but for sockets that are not closed yet.
+    pub(crate) unacknowledged: Vec<Acknowledge>,
     mailbox: Receiver<Message>,
     waker: Waker,
     turns: u32,
@@ -173,6 +177,7 @@ impl Worker {
             .collect();
         Ok(Worker {
             index: spec.index,
+            cpu: spec.cpu,
             clock,
             now,
             ring,
@@ -187,8 +192,8 @@ impl Worker {
             memory_look_at: None,
             room: Room::Plenty,
             buffers_spare: u32::from(params.buffers_max) / 2,
-            acceptor: Acceptor::new(spec.listeners),
-            routes: spec.routes,
+            acceptor: Acceptor::new(spec.listeners, spec.sockets),
+            routes: spec.routes.into_iter().map(Route::from).collect(),
             pools,
             draw: Draw::new(spec.seed),
             drain: None,
@@ -199,6 +204,7 @@ impl Worker {
             closed_count: 0,
             ejections_due: None,
             notices: spec.notices,
+            unacknowledged: Vec::new(),
             mailbox,
             waker,
             turns: 0,
@@ -230,6 +236,7 @@ impl Worker {
             self.resume_accepts();
             self.advance_drain();
             self.close_condemned();
+            self.acknowledge();
             self.relax_memory();
             self.publish(reaped);
         }
@@ -267,6 +274,7 @@ impl Worker {
             self.wheel.next(),
             self.acceptor.resume_at(),
             self.acceptor.closes_at(),
+            self.acceptor.leaves_at(),
             self.waiting.next(),
             self.memory_look_at,
             self.drain.as_ref().map(Drain::next),
@@ -326,8 +334,7 @@ impl Worker {
         }
         self.outputs.clear();
         let held = self.slots.get_mut(slot);
-        let params = &self.routes[usize::from(held.route)].flow;
-        if let Some(due) = held.flow.take_deadline_change(params) {
+        if let Some(due) = held.flow.take_deadline_change(&held.params) {
             self.wheel.set(slot, due);
         }
     }
@@ -336,7 +343,7 @@ impl Worker {
         let held = self.slots.get_mut(slot);
         let mut turn = Turn {
             now: self.now,
-            params: &self.routes[usize::from(held.route)].flow,
+            params: &held.params,
             room: self.room,
             chunks: &mut self.chunks,
             outputs: &mut self.outputs,
@@ -428,6 +435,7 @@ impl Worker {
                 } => {
                     self.on_verdict(pool, backend, eligibility);
                 }
+                Message::Apply(update, done) => self.apply(*update, done),
                 Message::Drain { window } => self.start_drain(window),
                 // Whoever asked may have stopped waiting: then nobody misses the answer.
                 Message::Histograms(reply) => drop(reply.try_send(self.histograms.clone())),

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use ringway_balance::{Algorithm, BackendParams, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
-use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
+use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
     Admission, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink, PoolSpec,
-    RouteSpec, WhenBackendDown, WorkerHandle, WorkerSpec, buffer_size, start,
+    RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle, WorkerSpec, buffer_size, start,
 };
 
 /// No test here has outliers.
@@ -92,14 +92,11 @@ impl World {
             .unwrap()
             .unwrap();
         let topology = Arc::new(Topology {
-            listeners: vec![ListenerNames { name: "l".into() }],
-            routes: vec![RouteNames {
-                listener: 0,
-                pool: 0,
-            }],
+            listeners: vec![ListenerNames::default()],
+            routes: vec![RouteNames::default()],
             pools: vec![PoolNames {
-                name: "p".into(),
-                backends: addresses.iter().map(ToString::to_string).collect(),
+                backends: addresses.iter().map(|_| BackendNames::default()).collect(),
+                ..PoolNames::default()
             }],
         });
         let blocks = WorkerBlocks::new(0, &topology);
@@ -116,10 +113,15 @@ impl World {
             epoch: Instant::now(),
             seed: 1,
             listeners: vec![ListenerSpec {
-                sockets: vec![listener],
                 route: 0,
                 admission: Admission::default(),
                 over: CloseHow::Reset,
+            }],
+            sockets: vec![SocketSpec {
+                number: 0,
+                listener: 0,
+                fd: Some(listener),
+                options: None,
             }],
             routes: vec![RouteSpec {
                 listener: 0,
@@ -133,6 +135,7 @@ impl World {
                 when_backend_down: WhenBackendDown::Keep,
                 outlier: None,
                 slow_start: None,
+                is_checked: false,
                 backends: addresses
                     .iter()
                     .map(|&address| BackendSpec {
@@ -143,6 +146,7 @@ impl World {
                             identity: 1,
                         },
                         limit: None,
+                        is_offered: true,
                     })
                     .collect(),
             }],

@@ -19,10 +19,17 @@ fn topology() -> Arc<Topology> {
     };
     Arc::new(Topology {
         listeners: ["web", "odd \"name\"\\"]
-            .map(|name| ListenerNames { name: name.into(), ..ListenerNames::default() })
+            .map(|name| ListenerNames {
+                name: name.into(),
+                ..ListenerNames::default()
+            })
             .into(),
         routes: [(0, 0), (0, 1), (1, 1)]
-            .map(|(listener, pool)| RouteNames { listener, pool, ..RouteNames::default() })
+            .map(|(listener, pool)| RouteNames {
+                listener,
+                pool,
+                ..RouteNames::default()
+            })
             .into(),
         pools: vec![
             pool("api", &["127.0.0.1:1", "[::1]:2"]),
