@@ -13,6 +13,7 @@ mod address;
 mod amounts;
 mod check_values;
 mod compound;
+mod difference;
 mod grammar;
 mod keys;
 pub mod limits;
@@ -37,7 +38,8 @@ mod workers;
 mod tests;
 
 pub use address::{AddressError, AdminBind, BackendAddress, BindAddress};
-pub use load::{LoadError, load, parse};
+pub use difference::{Change, What, difference};
+pub use load::{LoadError, load, load_settled, parse};
 pub use model::{
     Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
     ListenerLimits, ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, Shutdown, TcpOptions,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::grammar::Grammar;
 use crate::keys::Document;
@@ -23,6 +24,17 @@ use crate::walk::Lowering;
 /// When the file cannot be read, or with everything that is wrong with what it says.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let text = read(path)?;
+    parse(&path.display().to_string(), &text).map_err(LoadError::Invalid)
+}
+
+/// As [`load`], for a file that may be written at this moment: it is read until two looks at it see the
+/// same. Whoever writes in place and stops in the middle for longer than that is taken to be done;
+/// a file that is renamed into its place is never seen half.
+///
+/// # Errors
+/// As [`load`], and when the file does not come to rest.
+pub fn load_settled(path: &Path) -> Result<Config, LoadError> {
+    let text = read_settled(path)?;
     parse(&path.display().to_string(), &text).map_err(LoadError::Invalid)
 }
 
@@ -93,6 +105,11 @@ pub enum LoadError {
         /// Its size in bytes, at least.
         bytes: u64,
     },
+    /// It changes all the time.
+    Unsettled {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It is no UTF-8 text.
     NotText {
         /// Which file.
@@ -129,6 +146,9 @@ impl fmt::Display for LoadError {
             LoadError::TooLarge { path, bytes } => {
                 write!(f, "{}: {}", path.display(), too_large(*bytes))
             }
+            LoadError::Unsettled { path } => {
+                write!(f, "{}: is being written all the time", path.display())
+            }
             LoadError::NotText { path, line, column } => write!(
                 f,
                 "{}:{line}:{column}: not UTF-8 text; save the file as UTF-8",
@@ -146,9 +166,32 @@ impl std::error::Error for LoadError {
             LoadError::Directory { .. }
             | LoadError::TooLarge { .. }
             | LoadError::NotText { .. }
+            | LoadError::Unsettled { .. }
             | LoadError::Invalid(_) => None,
         }
     }
+}
+
+fn read_settled(path: &Path) -> Result<String, LoadError> {
+    // A file that was last touched longer ago is at rest.
+    const RECENT: Duration = Duration::from_millis(200);
+    const PAUSE: Duration = Duration::from_millis(20);
+    const LOOKS_MAX: usize = 50;
+    let mut seen = None;
+    for _ in 0..LOOKS_MAX {
+        let touched = std::fs::metadata(path).and_then(|about| about.modified());
+        let text = read(path)?;
+        // A clock that was set back says nothing of the age.
+        let age = touched.ok().and_then(|at| at.elapsed().ok());
+        if seen.as_ref() == Some(&text) || age.is_some_and(|age| age > RECENT) {
+            return Ok(text);
+        }
+        seen = Some(text);
+        std::thread::sleep(PAUSE);
+    }
+    Err(LoadError::Unsettled {
+        path: path.to_owned(),
+    })
 }
 
 fn too_large(bytes: u64) -> String {

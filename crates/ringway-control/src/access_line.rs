@@ -73,13 +73,13 @@ fn line<'a>(record: &AccessRecord, topology: &'a Topology, unix_millis: i64) -> 
     let pool = record.pool.map(|pool| &topology.pools[usize::from(pool)]);
     let attempts = record.attempts.iter().filter_map(|(backend, outcome)| {
         Some(Attempt {
-            backend: &pool?.backends[backend.as_usize()],
+            backend: &pool?.backends[backend.as_usize()].address,
             outcome: outcome_label(*outcome),
         })
     });
     let connected = (record.attempts.iter())
         .find(|(_, outcome)| *outcome == AttemptOutcome::Connected)
-        .and_then(|(backend, _)| Some(pool?.backends[backend.as_usize()].as_str()));
+        .and_then(|(backend, _)| Some(pool?.backends[backend.as_usize()].address.as_str()));
     let (side, reason, refused) = match record.conclusion {
         Conclusion::Closed(ended) => {
             let (side, reason) = labels_of(ended);
@@ -156,11 +156,13 @@ mod tests {
         Topology {
             listeners: vec![ListenerNames {
                 name: "w\"e\nb".into(),
+                ..ListenerNames::default()
             }],
             routes: vec![RouteNames::default()],
             pools: vec![PoolNames {
                 name: "p".into(),
                 backends: vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()],
+                ..PoolNames::default()
             }],
         }
     }

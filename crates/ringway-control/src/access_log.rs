@@ -8,16 +8,16 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringway_config::AccessLog as Destination;
 use ringway_flow::Moment;
 use ringway_metrics::Topology;
-use ringway_worker::{AccessQueue, AccessRecord};
+use ringway_worker::{AccessQueue, LogEntry};
 use rtrb::{Consumer, RingBuffer};
 use tracing::{info, warn};
 
@@ -51,19 +51,23 @@ pub(crate) struct LogState {
     /// Lines lost because writing failed.
     pub(crate) lost: AtomicU64,
     shall_reopen: AtomicBool,
+    /// Where the lines go from now on.
+    moved: Mutex<Option<Target>>,
     shall_end: AtomicBool,
 }
 
-impl AccessLog {
-    /// Opens the log and starts its thread; with it comes the queue of each worker. All of it is
+/// An open file, and its path if it has one.
+#[derive(Debug)]
+pub(crate) struct Target {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Target {
     /// `None` where no log is configured.
-    pub(crate) fn start(
-        destination: &Destination,
-        workers: usize,
-        plan: &Plan,
-    ) -> Result<(Option<AccessLog>, Vec<Option<AccessQueue>>), StartError> {
+    pub(crate) fn open(destination: &Destination) -> Result<Option<Target>, StartError> {
         let (file, path) = match destination {
-            Destination::Off => return Ok((None, (0..workers).map(|_| None).collect())),
+            Destination::Off => return Ok(None),
             Destination::Stdout => (stdout(), None),
             Destination::File(path) => (open(path), Some(path.clone())),
         };
@@ -75,6 +79,21 @@ impl AccessLog {
                 .to_string(),
             source,
         })?;
+        Ok(Some(Target { file, path }))
+    }
+}
+
+impl AccessLog {
+    /// Starts the log's thread; with it comes the queue of each worker. All of it is `None` where no
+    /// log is configured.
+    pub(crate) fn start(
+        target: Option<Target>,
+        workers: usize,
+        plan: &Plan,
+    ) -> Result<(Option<AccessLog>, Vec<Option<AccessQueue>>), StartError> {
+        let Some(Target { file, path }) = target else {
+            return Ok((None, (0..workers).map(|_| None).collect()));
+        };
         let (producers, queues): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| RingBuffer::new(QUEUE_RECORDS)).unzip();
         let state = Arc::new(LogState::default());
@@ -87,7 +106,7 @@ impl AccessLog {
             buffered_lines: 0,
             health: Health::Good,
             state: Arc::clone(&state),
-            topology: Arc::clone(&plan.topology),
+            names: vec![Arc::clone(&plan.topology); workers],
             epoch: plan.epoch,
         };
         let thread = std::thread::Builder::new()
@@ -118,6 +137,16 @@ impl AccessLog {
     /// Opens the file anew: after it was moved away.
     pub(crate) fn reopen(&self) {
         self.state.shall_reopen.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Writes what comes from now on to another file.
+    pub(crate) fn move_to(&self, target: Target) {
+        *self
+            .state
+            .moved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(target);
         self.wake();
     }
 
@@ -159,14 +188,15 @@ enum Health {
 
 #[derive(Debug)]
 struct Writer {
-    queues: Vec<Consumer<AccessRecord>>,
+    queues: Vec<Consumer<LogEntry>>,
     file: File,
     path: Option<PathBuf>,
     buffer: Vec<u8>,
     buffered_lines: u64,
     health: Health,
     state: Arc<LogState>,
-    topology: Arc<Topology>,
+    /// What the indices of each queue's records mean.
+    names: Vec<Arc<Topology>>,
     epoch: Instant,
 }
 
@@ -178,6 +208,7 @@ impl Writer {
             if self.state.shall_reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
+            self.move_on();
             if self.take_turn() > 0 {
                 continue;
             }
@@ -195,11 +226,18 @@ impl Writer {
     fn take_turn(&mut self) -> usize {
         let epoch_unix_millis = unix_millis() - millis(self.epoch.elapsed());
         let mut taken = 0;
-        for queue in &mut self.queues {
+        for (queue, names) in self.queues.iter_mut().zip(&mut self.names) {
             for _ in 0..RECORDS_PER_TURN {
-                let Ok(record) = queue.pop() else { break };
+                let record = match queue.pop() {
+                    Ok(LogEntry::Record(record)) => record,
+                    Ok(LogEntry::Names(changed)) => {
+                        *names = changed;
+                        continue;
+                    }
+                    Err(_) => break,
+                };
                 let over = epoch_unix_millis + millis(record.ended.since(Moment::default()));
-                write_line(&mut self.buffer, &record, &self.topology, over);
+                write_line(&mut self.buffer, &record, names, over);
                 self.buffered_lines += 1;
                 taken += 1;
             }
@@ -237,6 +275,16 @@ impl Writer {
             self.file.write_all(b"\n")?;
         }
         self.file.write_all(&self.buffer)
+    }
+
+    fn move_on(&mut self) {
+        let moved = self.state.moved.lock();
+        let Some(target) = moved.unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        self.flush();
+        (self.file, self.path) = (target.file, target.path);
+        self.health = Health::Good;
     }
 
     fn reopen(&mut self) {

@@ -47,9 +47,14 @@ impl Ledger {
     /// Takes a change in and tells it.
     pub(crate) fn tell(&mut self, notice: &EjectionNotice, topology: &Topology) {
         let weight = self.weigh(notice);
-        let pool = &topology.pools[usize::from(notice.pool)];
-        let backend = &pool.backends[notice.backend.as_usize()];
-        let (pool, worker) = (&pool.name, notice.worker);
+        // What it is about may be gone by now: then there is nobody left to name.
+        let Some(pool) = topology.pools.get(usize::from(notice.pool)) else {
+            return;
+        };
+        let Some(backend) = pool.backends.get(notice.backend.as_usize()) else {
+            return;
+        };
+        let (pool, backend, worker) = (&pool.name, &backend.address, notice.worker);
         match notice.change {
             Change::Ejected { lasts, cause } => {
                 let (seconds, reason) = (lasts.as_secs_f64(), eject_label(cause));
@@ -72,6 +77,13 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Forgets those for which `is_there` does not hold: they have left their pool, or nothing ejects
+    /// there any more.
+    pub(crate) fn retain(&mut self, is_there: impl Fn(u16, u16) -> bool) {
+        self.out
+            .retain(|(pool, backend), _| is_there(*pool, *backend));
     }
 
     fn weigh(&mut self, notice: &EjectionNotice) -> Weight {

@@ -4,39 +4,51 @@
 //! Written on the threads of the keepers, read on the control thread. The locks are of a backend
 //! each and held for a few instructions; a worker takes none of them, it gets a message.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use ringway_balance::{BackendIndex, Eligibility};
-use ringway_config::{Config, Pool};
+use ringway_config::Config;
 use ringway_health::{Health, ProbeFailure, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, VerdictSink};
-use ringway_metrics::{CheckResult, HealthBlock, Histogram, HistogramSnapshot};
+use ringway_metrics::{CheckResult, HealthBlock, Histogram, HistogramSnapshot, Seat};
 use ringway_worker::{Mailbox, Message};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::unix_millis;
-use crate::plan::place;
+use crate::layout::Layout;
 use crate::supervise::Event;
 
-/// The health of all backends, by pool.
+/// The health of all backends, by place.
 #[derive(Debug)]
 pub(crate) struct Board {
+    entries: RwLock<Entries>,
+    /// Set once, and never taken back: a reload must not make an instance unready.
+    first_round_done: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
     pools: Vec<PoolBoard>,
-    /// Backends with checks that no probe has ended for yet.
-    unknown: AtomicUsize,
+    serial: u64,
 }
 
 /// `None` in place of a field's value is a pool without checks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct PoolBoard {
-    check_time: Option<Mutex<Histogram>>,
-    backends: Vec<BackendBoard>,
+    seat: Seat,
+    check_time: Option<Arc<Mutex<Histogram>>>,
+    backends: Vec<Arc<BackendBoard>>,
 }
 
 #[derive(Debug)]
 struct BackendBoard {
+    pool: String,
+    address: String,
+    seat: Seat,
+    /// That of its checks; none where nobody checks it.
+    serial: Option<u64>,
     block: Option<Arc<HealthBlock>>,
     standing: Mutex<Standing>,
 }
@@ -55,45 +67,107 @@ pub(crate) struct Standing {
 }
 
 impl Board {
-    pub(crate) fn new(config: &Config) -> Board {
-        let backend = |pool: &Pool| BackendBoard {
-            block: pool.health.is_some().then(Arc::default),
-            standing: Mutex::new(Standing {
-                health: Health::Unknown,
-                since: Duration::ZERO,
-                checked_at: None,
-                last_failure: None,
-            }),
+    pub(crate) fn new(config: &Config, layout: &Layout) -> Board {
+        let board = Board {
+            entries: RwLock::default(),
+            first_round_done: AtomicBool::new(false),
         };
-        let pool = |pool: &Pool| PoolBoard {
-            check_time: pool.health.is_some().then(|| Mutex::new(Histogram::new())),
-            backends: pool.backends.iter().map(|_| backend(pool)).collect(),
-        };
-        let checked = config.pools.iter().filter(|pool| pool.health.is_some());
-        Board {
-            pools: config.pools.iter().map(pool).collect(),
-            unknown: AtomicUsize::new(checked.map(|pool| pool.backends.len()).sum()),
+        board.follow(config, layout, Duration::ZERO);
+        board
+    }
+
+    /// Takes over another configuration. What was checked and still is keeps what is known of it;
+    /// whoever still tells of something else is not listened to any more when this returns.
+    pub(crate) fn follow(&self, config: &Config, layout: &Layout, now: Duration) {
+        let mut entries = self.write();
+        let Entries { pools, serial } = &*entries;
+        let mut serial = *serial;
+        let mut checked = vec![false; layout.pools.len()];
+        for (pool, at) in config.pools.iter().zip(&layout.pool_at) {
+            checked[usize::from(*at)] = pool.health.is_some();
         }
+        let pool = |at: usize| {
+            let seat = layout.pools.seat(at);
+            let before = pools.get(at).filter(|before| before.seat == seat);
+            let kept = before.and_then(|before| before.check_time.clone());
+            let name = layout.pools.name(at).cloned().unwrap_or_default();
+            let backends = (0..layout.backends[at].len()).map(|backend| {
+                let places = &layout.backends[at];
+                let is_checked = checked[at] && places.is_offered(backend);
+                let (seat, address) = (places.seat(backend), places.name(backend));
+                let before = before.and_then(|before| before.backends.get(backend));
+                let is_same = |before: &&Arc<BackendBoard>| {
+                    before.seat == seat && before.serial.is_some() == is_checked
+                };
+                let kept = before.filter(is_same).map(Arc::clone);
+                kept.unwrap_or_else(|| {
+                    serial += 1;
+                    let serial = is_checked.then_some(serial);
+                    let address = address.cloned().unwrap_or_default();
+                    Arc::new(BackendBoard::new(name.clone(), address, seat, serial, now))
+                })
+            });
+            PoolBoard {
+                seat,
+                backends: backends.collect(),
+                check_time: checked[at].then(|| kept.unwrap_or_else(new_histogram)),
+            }
+        };
+        let pools = (0..layout.pools.len()).map(pool).collect();
+        *entries = Entries { pools, serial };
     }
 
     /// Whether every backend with checks has had its first.
     pub(crate) fn is_first_round_done(&self) -> bool {
-        self.unknown.load(Ordering::Acquire) == 0
+        if self.first_round_done.load(Ordering::Relaxed) {
+            return true;
+        }
+        let entries = self.read();
+        let mut backends = entries.pools.iter().flat_map(|pool| &pool.backends);
+        let is_done = backends.all(|backend| {
+            backend.serial.is_none() || backend.standing().health != Health::Unknown
+        });
+        drop(entries);
+        self.first_round_done.fetch_or(is_done, Ordering::Relaxed);
+        is_done
     }
 
     pub(crate) fn standing(&self, pool: usize, backend: usize) -> Standing {
-        *self.pools[pool].backends[backend].standing()
+        let entries = self.read();
+        let backend = entries
+            .pools
+            .get(pool)
+            .and_then(|p| p.backends.get(backend));
+        backend.map_or_else(|| Standing::unknown(Duration::ZERO), |b| *b.standing())
+    }
+
+    /// What a keeper is to call a backend; `None` without checks.
+    pub(crate) fn key(&self, pool: u16, backend: u16) -> Option<BackendKey> {
+        let entries = self.read();
+        let board = entries.pools.get(usize::from(pool))?;
+        let serial = board.backends.get(usize::from(backend))?.serial?;
+        Some(BackendKey {
+            pool,
+            backend,
+            serial,
+        })
     }
 
     /// The counters of a backend's checks; `None` without checks.
     pub(crate) fn block(&self, pool: usize, backend: usize) -> Option<Arc<HealthBlock>> {
-        self.pools[pool].backends[backend].block.clone()
+        self.read()
+            .pools
+            .get(pool)?
+            .backends
+            .get(backend)?
+            .block
+            .clone()
     }
 
     /// How long the checks of a pool took; `None` without checks.
     pub(crate) fn check_time(&self, pool: usize) -> Option<HistogramSnapshot> {
         // Copied under the lock, made small outside it.
-        let histogram = self.pools[pool].check_time.as_ref()?;
+        let histogram = self.read().pools.get(pool)?.check_time.clone()?;
         let copy = histogram
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -101,13 +175,20 @@ impl Board {
         Some(copy.snapshot())
     }
 
-    fn place(&self, key: BackendKey) -> (&PoolBoard, &BackendBoard) {
-        let pool = &self.pools[usize::from(key.pool)];
-        (pool, &pool.backends[usize::from(key.backend)])
+    fn read(&self) -> RwLockReadGuard<'_, Entries> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it guards is replaced whole.
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_probe(&self, key: BackendKey, at: Duration, took: Duration, result: &ProbeResult) {
-        let (pool, backend) = self.place(key);
+        let entries = self.read();
+        let Some((pool, backend)) = entries.place(key) else {
+            return;
+        };
         let label = label_of(result);
         if let Some(block) = &backend.block {
             block.record(label, unix_millis());
@@ -126,18 +207,66 @@ impl Board {
         }
     }
 
-    fn note_transition(&self, key: BackendKey, transition: Transition) {
-        let mut standing = self.place(key).1.standing();
+    /// Notes it after `tell` has told the workers, and says whose it is; nothing where nobody wants to
+    /// know any more. A reload waits, so that workers are told of places as they know them.
+    fn note_transition(
+        &self,
+        key: BackendKey,
+        transition: Transition,
+        tell: impl FnOnce(),
+    ) -> Option<(String, String)> {
+        let entries = self.read();
+        let (_, backend) = entries.place(key)?;
+        tell();
+        let mut standing = backend.standing();
         standing.health = transition.to;
         // The probe that tipped the scale was noted just before.
         standing.since = standing.checked_at.unwrap_or_default();
-        if transition.from == Health::Unknown {
-            self.unknown.fetch_sub(1, Ordering::Release);
+        Some((backend.pool.clone(), backend.address.clone()))
+    }
+}
+
+impl Entries {
+    fn place(&self, key: BackendKey) -> Option<(&PoolBoard, &BackendBoard)> {
+        let pool = self.pools.get(usize::from(key.pool))?;
+        let backend = pool.backends.get(usize::from(key.backend))?;
+        (backend.serial == Some(key.serial)).then_some((pool, &**backend))
+    }
+}
+
+fn new_histogram() -> Arc<Mutex<Histogram>> {
+    Arc::new(Mutex::new(Histogram::new()))
+}
+
+impl Standing {
+    fn unknown(since: Duration) -> Standing {
+        Standing {
+            health: Health::Unknown,
+            since,
+            checked_at: None,
+            last_failure: None,
         }
     }
 }
 
 impl BackendBoard {
+    fn new(
+        pool: String,
+        address: String,
+        seat: Seat,
+        serial: Option<u64>,
+        now: Duration,
+    ) -> BackendBoard {
+        BackendBoard {
+            pool,
+            address,
+            seat,
+            serial,
+            block: serial.map(|_| Arc::default()),
+            standing: Mutex::new(Standing::unknown(now)),
+        }
+    }
+
     /// A thread that panicked here left whole values behind: they are plain and set one by one.
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -162,17 +291,24 @@ impl VerdictSink for Verdicts {
             Health::Unknown | Health::Up => Eligibility::Up,
             Health::Down => Eligibility::Down,
         };
-        for mailbox in &self.mailboxes {
-            mailbox.send(Message::Verdict {
-                pool: key.pool,
-                backend: BackendIndex::new(key.backend),
-                eligibility,
+        let tell = || {
+            for mailbox in &self.mailboxes {
+                mailbox.send(Message::Verdict {
+                    pool: key.pool,
+                    backend: BackendIndex::new(key.backend),
+                    eligibility,
+                });
+            }
+        };
+        // After the workers were told: who sees the new state here can rely on it.
+        if let Some((pool, backend)) = self.board.note_transition(key, transition, tell) {
+            // Nobody listens any more once the balancer has ended.
+            let _ = self.events.send(Event::Transition {
+                pool,
+                backend,
+                transition,
             });
         }
-        // After the workers were told: who sees the new state here can rely on it.
-        self.board.note_transition(key, transition);
-        // Nobody listens any more once the balancer has ended.
-        let _ = self.events.send(Event::Transition { key, transition });
     }
 }
 
@@ -213,17 +349,9 @@ fn label_of(result: &ProbeResult) -> CheckResult {
     }
 }
 
-/// All keys of a pool's backends.
-pub(crate) fn keys(pool: usize, backends: usize) -> impl Iterator<Item = BackendKey> {
-    (0..backends).map(move |backend| BackendKey {
-        pool: place(pool),
-        backend: place(backend),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use ringway_config::Backend;
+    use ringway_config::{Backend, Pool};
 
     use super::*;
 
@@ -233,45 +361,35 @@ mod tests {
         let mut pool = Pool::new("web", backends.into());
         pool.health = health;
         let config = Config::new(Vec::new(), vec![pool]);
-        let board = Board::new(&config);
+        let board = Board::new(&config, &Layout::of(&config));
         (config, board)
     }
 
-    const KEYS: [BackendKey; 2] = [
-        BackendKey {
-            pool: 0,
-            backend: 0,
-        },
-        BackendKey {
-            pool: 0,
-            backend: 1,
-        },
-    ];
+    fn transition(board: &Board, key: BackendKey, to: Health, reason: ProbeResult) -> bool {
+        let transition = Transition {
+            from: Health::Unknown,
+            to,
+            reason,
+        };
+        board.note_transition(key, transition, || ()).is_some()
+    }
+
     const REFUSED: ProbeResult = ProbeResult::Failed(ProbeFailure::Refused);
 
     #[test]
     fn the_first_round_is_over_when_every_backend_was_judged() {
         let (config, board) = board(Some(Default::default()));
         assert!(first_round_timeout(&config) > Duration::from_secs(1));
-        for (key, to, reason) in [
-            (KEYS[0], Health::Up, ProbeResult::Ok),
-            (KEYS[1], Health::Down, REFUSED),
-        ] {
+        for (key, to, reason) in [(0, Health::Up, ProbeResult::Ok), (1, Health::Down, REFUSED)] {
             assert!(!board.is_first_round_done());
+            let key = board.key(0, key).unwrap();
             board.note_probe(
                 key,
                 Duration::from_secs(3),
                 Duration::from_millis(1),
                 &reason,
             );
-            board.note_transition(
-                key,
-                Transition {
-                    from: Health::Unknown,
-                    to,
-                    reason,
-                },
-            );
+            assert!(transition(&board, key, to, reason));
         }
         assert!(board.is_first_round_done());
         let expected = Standing {
@@ -312,5 +430,48 @@ mod tests {
         assert_eq!(first_round_timeout(&config), Duration::ZERO);
         assert!(board.block(0, 0).is_none() && board.check_time(0).is_none());
         assert_eq!(board.standing(0, 0).health, Health::Unknown);
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_known_and_hears_nothing_of_what_is_gone() {
+        let (mut config, board) = board(Some(Default::default()));
+        let layout = Layout::of(&config);
+        let keys = [0, 1].map(|at| board.key(0, at).unwrap());
+        assert!(transition(&board, keys[0], Health::Up, ProbeResult::Ok));
+        assert!(transition(&board, keys[1], Health::Up, ProbeResult::Ok));
+        assert!(board.is_first_round_done());
+        config.pools[0].backends[1] = Backend::new("127.0.0.1:3".parse().unwrap());
+        let layout = layout.next(&config, &Unused);
+        board.follow(&config, &layout, Duration::from_secs(9));
+        assert_eq!(board.key(0, 0), Some(keys[0]));
+        assert_eq!(board.standing(0, 0).health, Health::Up);
+        assert_eq!(board.key(0, 1), None);
+        assert!(!transition(&board, keys[1], Health::Down, REFUSED));
+        assert_eq!(
+            board.standing(0, 2),
+            Standing::unknown(Duration::from_secs(9))
+        );
+        assert!(board.is_first_round_done());
+        // It comes back: as a backend nobody knows.
+        config.pools[0].backends[1] = Backend::new("127.0.0.1:2".parse().unwrap());
+        let layout = layout.next(&config, &Unused);
+        board.follow(&config, &layout, Duration::from_secs(10));
+        assert_ne!(board.key(0, 1), None);
+        assert_ne!(board.key(0, 1), Some(keys[1]));
+        assert_eq!(board.standing(0, 1).health, Health::Unknown);
+    }
+
+    struct Unused;
+
+    impl crate::layout::Usage for Unused {
+        fn listener(&self, _: usize) -> bool {
+            false
+        }
+        fn route(&self, _: usize) -> bool {
+            false
+        }
+        fn backend(&self, _: usize, _: usize) -> bool {
+            false
+        }
     }
 }

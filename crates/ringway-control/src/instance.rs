@@ -2,12 +2,12 @@
 //! ways to ask. It owns no thread and no socket, so it may outlive what it describes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ringway_config::Config;
 use ringway_metrics::{
-    ControlBlock, Topology, WorkerBlocks, WorkerHistograms, WorkerHistogramsSnapshot,
+    ControlBlock, Topology, WorkerBlock, WorkerBlocks, WorkerHistograms, WorkerHistogramsSnapshot,
 };
 use ringway_worker::{Limit, Mailbox, Message};
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +15,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::access_log::LogState;
 use crate::health::Board;
 use crate::inquiry::Inquiry;
+use crate::layout::{Layout, Usage};
+use crate::plan::Plan;
 use crate::supervise::Event;
 
 /// A worker whose last turn is older than this is asked whether it still turns.
@@ -29,16 +31,14 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct Instance {
     pub(crate) version: &'static str,
     pub(crate) commit: &'static str,
-    pub(crate) config: Config,
-    pub(crate) topology: Arc<Topology>,
-    /// The addresses as bound, by listener.
-    pub(crate) addresses: Vec<Vec<String>>,
+    /// What runs now; replaced whole by a reload.
+    pub(crate) running: RwLock<Arc<View>>,
     pub(crate) workers: Vec<WorkerView>,
     pub(crate) board: Arc<Board>,
     /// All connections of the process.
     pub(crate) connections: Arc<Limit>,
     pub(crate) control: Arc<ControlBlock>,
-    pub(crate) access_log: Option<Arc<LogState>>,
+    pub(crate) access_log: Mutex<Option<Arc<LogState>>>,
     /// Zero of the workers' clock: the start, for all that is counted in seconds.
     pub(crate) epoch: Instant,
     /// Readiness does not wait for health checks after this.
@@ -51,6 +51,47 @@ pub(crate) struct Instance {
     pub(crate) pings: Mutex<Vec<Inquiry<()>>>,
 }
 
+/// One configuration with what belongs to it.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) config: Config,
+    pub(crate) plan: Plan,
+    /// The addresses as bound, by listener.
+    pub(crate) addresses: Vec<Vec<String>>,
+    /// What each worker counts, by the plan's places.
+    pub(crate) blocks: Vec<WorkerBlocks>,
+}
+
+impl View {
+    pub(crate) fn topology(&self) -> &Arc<Topology> {
+        &self.plan.topology
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.plan.layout
+    }
+}
+
+/// Workers tell by their gauges what flows hold on to. A place that was taken out of the
+/// configuration, of which every worker has told that it knows, gets no new flows: once its gauge is
+/// zero it stays zero.
+impl Usage for View {
+    fn listener(&self, at: usize) -> bool {
+        let mut blocks = self.blocks.iter();
+        blocks.any(|blocks| blocks.listeners[at].connections.value() != 0)
+    }
+
+    fn route(&self, at: usize) -> bool {
+        let mut blocks = self.blocks.iter();
+        blocks.any(|blocks| blocks.routes[at].flows.value() != 0)
+    }
+
+    fn backend(&self, pool: usize, at: usize) -> bool {
+        let mut blocks = self.blocks.iter();
+        blocks.any(|blocks| blocks.backends[pool][at].connections.value() != 0)
+    }
+}
+
 /// One worker.
 #[derive(Debug)]
 pub(crate) struct WorkerView {
@@ -58,7 +99,7 @@ pub(crate) struct WorkerView {
     pub(crate) cpu: usize,
     pub(crate) thread_id: i32,
     pub(crate) mailbox: Mailbox,
-    pub(crate) blocks: WorkerBlocks,
+    pub(crate) block: Arc<WorkerBlock>,
     /// Scrapes it did not answer in time.
     pub(crate) scrapes_missed: AtomicU64,
 }
@@ -71,6 +112,17 @@ pub(crate) struct LastSnapshot {
 }
 
 impl Instance {
+    /// What runs now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        let running = self.running.read();
+        Arc::clone(&running.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another configuration runs from now on.
+    pub(crate) fn show(&self, view: Arc<View>) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
     /// Why this instance should get no new traffic, if so.
     pub(crate) fn unready_because(&self) -> Option<&'static str> {
         if self.is_draining() {
@@ -109,7 +161,7 @@ impl Instance {
     }
 
     fn since_turn(&self, worker: &WorkerView) -> Duration {
-        let turned_at = u64::try_from(worker.blocks.worker.heartbeat_millis.value()).unwrap_or(0);
+        let turned_at = u64::try_from(worker.block.heartbeat_millis.value()).unwrap_or(0);
         self.epoch
             .elapsed()
             .saturating_sub(Duration::from_millis(turned_at))
@@ -129,7 +181,7 @@ mod tests {
     use super::*;
     use crate::ejections::Notices;
     use crate::limits::{Demand, of_process};
-    use crate::plan::{Own, Plan};
+    use crate::plan::Own;
 
     /// One worker that has ended, and what is left of it: a mailbox that nobody reads.
     fn after_the_end() -> Instance {
@@ -162,25 +214,28 @@ mod tests {
             cpu: 0,
             thread_id: handle.thread_id(),
             mailbox: handle.mailbox(),
-            blocks,
+            block: Arc::clone(&blocks.worker),
             scrapes_missed: AtomicU64::new(0),
         };
         handle.send(Message::Drain {
             window: Duration::ZERO,
         });
         handle.join();
-        worker.blocks.worker.heartbeat_millis.set(0);
+        worker.block.heartbeat_millis.set(0);
         Instance {
             version: "",
             commit: "",
-            board: Arc::new(Board::new(&config)),
-            config,
-            topology: plan.topology,
-            addresses: vec![Vec::new()],
+            board: Arc::new(Board::new(&config, &plan.layout)),
+            connections: Arc::clone(&plan.connections),
+            running: RwLock::new(Arc::new(View {
+                config,
+                plan,
+                addresses: vec![Vec::new()],
+                blocks: vec![blocks],
+            })),
             workers: vec![worker],
-            connections: plan.connections,
             control: Arc::default(),
-            access_log: None,
+            access_log: Mutex::new(None),
             epoch: Instant::now() - 2 * HUNG_AFTER,
             first_round_until: Instant::now(),
             draining: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 //!
 //! A keeper shares its worker's CPU. Invariant: every backend with checks has exactly one keeper.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,15 +12,25 @@ use ringway_health::{Check, http_request, key_of, owner};
 use ringway_keeper::{KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn};
 
 use crate::error::StartError;
-use crate::health::keys;
+use crate::health::Board;
+use crate::layout::Layout;
 use crate::plan::place;
 
 /// The targets of each of `workers` keepers.
-pub(crate) fn targets(config: &Config, workers: usize) -> Vec<Vec<Target>> {
+pub(crate) fn targets(
+    config: &Config,
+    layout: &Layout,
+    board: &Board,
+    workers: usize,
+) -> Vec<Vec<Target>> {
     let mut by_keeper: Vec<Vec<Target>> = (0..workers).map(|_| Vec::new()).collect();
-    for (at, pool) in config.pools.iter().enumerate() {
+    let places = layout.pool_at.iter().zip(&layout.backend_at);
+    for (pool, (at, own)) in config.pools.iter().zip(places) {
         let Some(check) = &pool.health else { continue };
-        for (backend, key) in pool.backends.iter().zip(keys(at, pool.backends.len())) {
+        for (backend, own) in pool.backends.iter().zip(own) {
+            let Some(key) = board.key(*at, *own) else {
+                continue;
+            };
             let name = format!("{}/{}", pool.name, backend.address);
             let keeper = owner(key_of(&name), place(workers));
             let address = probe_address(&backend.address, check);
@@ -69,36 +80,87 @@ fn probe_check(check: &HealthCheck, address: &ProbeAddress) -> Check {
     }
 }
 
-/// Starts a keeper beside each worker that owns a backend.
-pub(crate) fn start(
-    config: &Config,
-    cpus: &[usize],
+/// The keepers, by worker; a worker whose keeper would have nothing to do has none.
+pub(crate) struct Keepers {
+    handles: Vec<Option<KeeperHandle>>,
+    cpus: Vec<usize>,
     epoch: Instant,
-    sink: &Arc<dyn VerdictSink>,
-    mut seed: impl FnMut() -> u64,
-) -> Result<Vec<KeeperHandle>, StartError> {
-    let targets = targets(config, cpus.len());
-    let fleet_count = targets.iter().map(Vec::len).sum();
-    let mut keepers = Vec::new();
-    for (at, (targets, cpu)) in targets.into_iter().zip(cpus).enumerate() {
-        if targets.is_empty() {
-            continue;
-        }
-        let params = KeeperParams {
-            index: place(at),
-            cpu: Some(*cpu),
-            targets,
-            fleet_count,
-            seed: seed(),
-            start: epoch,
-        };
-        let keeper = spawn(params, Arc::clone(sink));
-        keepers.push(keeper.map_err(|source| StartError::Keeper {
-            index: place(at),
-            source,
-        })?);
+    sink: Arc<dyn VerdictSink>,
+    seed: fn() -> u64,
+}
+
+impl fmt::Debug for Keepers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.handles).finish()
     }
-    Ok(keepers)
+}
+
+impl Keepers {
+    /// None runs yet.
+    pub(crate) fn new(
+        cpus: &[usize],
+        epoch: Instant,
+        sink: Arc<dyn VerdictSink>,
+        seed: fn() -> u64,
+    ) -> Keepers {
+        Keepers {
+            handles: cpus.iter().map(|_| None).collect(),
+            cpus: cpus.to_vec(),
+            epoch,
+            sink,
+            seed,
+        }
+    }
+
+    /// Starts those that will have something to do and do not run, with nothing to do yet. One that
+    /// ran before an error stays: it costs a thread, and the next reload may want it.
+    pub(crate) fn start(&mut self, config: &Config) -> Result<(), StartError> {
+        let mut is_needed = vec![false; self.cpus.len()];
+        for pool in config.pools.iter().filter(|pool| pool.health.is_some()) {
+            for backend in &pool.backends {
+                let name = format!("{}/{}", pool.name, backend.address);
+                is_needed[usize::from(owner(key_of(&name), place(self.cpus.len())))] = true;
+            }
+        }
+        for (at, (handle, cpu)) in self.handles.iter_mut().zip(&self.cpus).enumerate() {
+            if handle.is_some() || !is_needed[at] {
+                continue;
+            }
+            let params = KeeperParams {
+                index: place(at),
+                cpu: Some(*cpu),
+                targets: Vec::new(),
+                fleet_count: 0,
+                seed: (self.seed)(),
+                start: self.epoch,
+            };
+            let keeper = spawn(params, Arc::clone(&self.sink));
+            *handle = Some(keeper.map_err(|source| StartError::Keeper {
+                index: place(at),
+                source,
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Gives each its backends; one that has none left ends.
+    pub(crate) fn assign(&mut self, config: &Config, layout: &Layout, board: &Board) {
+        let targets = targets(config, layout, board, self.cpus.len());
+        let fleet_count = targets.iter().map(Vec::len).sum();
+        for (handle, targets) in self.handles.iter_mut().zip(targets) {
+            if targets.is_empty() {
+                // Dropping a keeper tells it to stop and does not wait for that.
+                *handle = None;
+            } else if let Some(keeper) = handle {
+                keeper.update(targets, fleet_count);
+            }
+        }
+    }
+
+    /// Tells all to stop, and does not wait for that.
+    pub(crate) fn stop(&mut self) {
+        self.handles.iter_mut().for_each(|handle| *handle = None);
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +186,9 @@ mod tests {
         };
         let config = Config::new(Vec::new(), vec![pool("a", None), pool("b", Some(check))]);
         for workers in [1, 2, 3, 8] {
-            let by_keeper = targets(&config, workers);
+            let layout = Layout::of(&config);
+            let board = Board::new(&config, &layout);
+            let by_keeper = targets(&config, &layout, &board, workers);
             assert_eq!(by_keeper.len(), workers);
             let all: Vec<&Target> = by_keeper.iter().flatten().collect();
             assert_eq!(all.len(), 20);

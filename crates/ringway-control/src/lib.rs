@@ -6,7 +6,8 @@
 //! no disk, terminal or backend that is slow, can hold a worker up.
 //!
 //! Reading order: `start.rs` (from a configuration to running threads), `plan.rs` (what a worker is
-//! given), `supervise.rs` (until the end), `health.rs`, `admin/`, `access_log.rs`.
+//! given), `layout.rs` (which place everything has), `supervise.rs` (until the end), `reload.rs`,
+//! `health.rs`, `admin/`, `access_log.rs`.
 #![forbid(unsafe_code)]
 
 mod access_line;
@@ -21,9 +22,11 @@ mod health;
 mod inquiry;
 mod instance;
 mod keepers;
+mod layout;
 mod limits;
 mod plan;
 mod procfs;
+mod reload;
 mod scrape;
 mod signals;
 mod sockets;
@@ -31,7 +34,8 @@ mod start;
 mod status;
 mod supervise;
 mod unix_path;
+mod watch;
 
 pub use error::{RunError, StartError, StartErrorKind};
 pub use limits::{Limits, limits, locked_memory};
-pub use start::{RunParams, Running, Signals, Stopper, start};
+pub use start::{LevelSwitch, RunParams, Running, Signals, Stopper, Watch, start};

@@ -23,21 +23,22 @@ impl Instance {
     pub(crate) fn scrape(&self) -> Scrape {
         let histograms = self.ask_histograms();
         self.read_threads();
-        let workers = self.workers.iter().zip(histograms);
+        let view = self.view();
+        let workers = view.blocks.iter().zip(histograms);
         Scrape {
-            topology: Arc::clone(&self.topology),
+            topology: Arc::clone(view.topology()),
             build: BuildInfo {
                 version: self.version.to_owned(),
                 commit: self.commit.to_owned(),
             },
             workers: workers
-                .map(|(worker, histograms)| WorkerScrape {
-                    blocks: worker.blocks.clone(),
+                .map(|(blocks, histograms)| WorkerScrape {
+                    blocks: blocks.clone(),
                     histograms,
                 })
                 .collect(),
-            pools: (0..self.topology.pools.len())
-                .map(|pool| self.scrape_pool(pool))
+            pools: (view.topology().pools.iter().enumerate())
+                .map(|(at, pool)| self.scrape_pool(at, pool.backends.len()))
                 .collect(),
             control: Arc::clone(&self.control),
             draining_connections: if self.is_draining() {
@@ -72,7 +73,7 @@ impl Instance {
     fn read_threads(&self) {
         let names = procfs::thread_names();
         for worker in &self.workers {
-            let block = &worker.blocks.worker;
+            let block = &worker.block;
             if let Some(nanos) = procfs::thread_busy_nanos(worker.thread_id) {
                 block.busy_nanos.store_total(nanos);
             }
@@ -84,16 +85,14 @@ impl Instance {
         }
     }
 
-    fn scrape_pool(&self, pool: usize) -> PoolScrape {
+    fn scrape_pool(&self, pool: usize, backends: usize) -> PoolScrape {
         let backend = |backend| BackendScrape {
             up: self.board.standing(pool, backend).health != Health::Down,
             state: AdminState::Active,
             health: self.board.block(pool, backend),
         };
         PoolScrape {
-            backends: (0..self.topology.pools[pool].backends.len())
-                .map(backend)
-                .collect(),
+            backends: (0..backends).map(backend).collect(),
             health_check_time: self.board.check_time(pool),
         }
     }

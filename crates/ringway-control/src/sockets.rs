@@ -1,4 +1,4 @@
-//! Binding every address of every listener before any worker runs.
+//! Binding addresses of listeners: every one before any worker runs, and those that a reload brings.
 //!
 //! Each worker has a socket of its own for each TCP address (SO_REUSEPORT), so the kernel spreads
 //! connections and no two workers share an accept queue; a Unix socket is one queue that all share.
@@ -26,13 +26,20 @@ pub(crate) struct Sockets {
     pub(crate) files: Vec<SocketFile>,
 }
 
-/// Binds all addresses, for `workers` workers each.
-pub(crate) fn bind_all(listeners: &[Listener], workers: usize) -> Result<Sockets, StartError> {
+/// Binds all addresses, for `workers` workers each. `own_ports` are those that this process listens on
+/// already: what is in the way there is itself.
+pub(crate) fn bind_all(
+    listeners: &[Listener],
+    workers: usize,
+    own_ports: &[u16],
+) -> Result<Sockets, StartError> {
     // All are tried before the first is kept: our own wildcard would stand in the way of our own
     // address on the same port.
     for listener in listeners {
         for address in &listener.binds {
-            if let BindAddress::Tcp(tcp) = address {
+            if let BindAddress::Tcp(tcp) = address
+                && !own_ports.contains(&tcp.port())
+            {
                 try_alone(*tcp).map_err(|source| bind_error(listener, address, source))?;
             }
         }
@@ -123,7 +130,7 @@ fn bind_error(listener: &Listener, address: &BindAddress, source: io::Error) -> 
     }
 }
 
-fn listen_options(tcp: &TcpOptions) -> ListenOptions {
+pub(crate) fn listen_options(tcp: &TcpOptions) -> ListenOptions {
     ListenOptions {
         nodelay: tcp.nodelay,
         keepalive: tcp.keepalive.map(|keepalive| Keepalive {

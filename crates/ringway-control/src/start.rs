@@ -2,20 +2,21 @@
 //! a connection is accepted, and leaves nothing behind: descriptors and threads end with the values
 //! that hold them.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
-use ringway_config::Config;
-use ringway_keeper::{KeeperHandle, VerdictSink};
+use ringway_config::{Config, LogLevel};
+use ringway_keeper::VerdictSink;
 use ringway_metrics::{ControlBlock, WorkerBlocks};
 use ringway_worker::{AccessQueue, WorkerHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::info;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Target};
 use crate::admin::AdminSocket;
 use crate::clock::unix_millis;
 use crate::crew::Crew;
@@ -23,13 +24,15 @@ use crate::ejections::{Ledger, Notices};
 use crate::error::{RunError, StartError};
 use crate::health::{Board, Verdicts, first_round_timeout};
 use crate::inquiry::Inquiry;
-use crate::instance::{Instance, LastSnapshot, WorkerView};
+use crate::instance::{Instance, LastSnapshot, View, WorkerView};
+use crate::keepers::Keepers;
 use crate::limits::{Demand, Limits, of_process};
 use crate::plan::{Own, Plan, place};
+use crate::reload::Reloads;
 use crate::signals::SignalStream;
 use crate::sockets::{self, Sockets};
 use crate::supervise::{Event, Supervisor};
-use crate::{cpus, keepers};
+use crate::{cpus, watch};
 
 /// Threads for what may block: a scrape that waits for workers, a look at whether they turn.
 const BLOCKING_THREADS: usize = 4;
@@ -47,12 +50,34 @@ pub struct RunParams {
     pub commit: &'static str,
     /// Whether signals are for this balancer.
     pub signals: Signals,
+    /// Whether the file is looked at.
+    pub watch: Watch,
+    /// Changes the level of the log; without it a changed level is of no effect.
+    pub log_level: Option<LevelSwitch>,
+}
+
+/// Whether the file is looked at while the balancer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// A change is loaded by itself.
+    On,
+    /// Reloads are asked for.
+    Off,
+}
+
+/// How the program changes the level of its log.
+pub struct LevelSwitch(pub Box<dyn Fn(LogLevel) + Send>);
+
+impl fmt::Debug for LevelSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LevelSwitch")
+    }
 }
 
 /// Who handles the signals of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signals {
-    /// The balancer: SIGTERM and SIGINT drain, SIGUSR1 reopens the access log.
+    /// The balancer: SIGTERM and SIGINT drain, SIGHUP reloads, SIGUSR1 reopens the access log.
     Handle,
     /// The program it is part of.
     Ignore,
@@ -65,6 +90,7 @@ pub struct Running {
     supervisor: Supervisor,
     listeners: Vec<(String, String)>,
     admin: Option<String>,
+    watched: Option<PathBuf>,
     runtime: Runtime,
 }
 
@@ -114,8 +140,13 @@ impl Running {
         let Running {
             mut supervisor,
             runtime,
+            watched,
             ..
         } = self;
+        if let Some(path) = watched {
+            let events = supervisor.instance.events.clone();
+            runtime.spawn(watch::watch(path, events));
+        }
         let result = runtime.block_on(supervisor.run());
         // Not waiting for a scrape that waits for a worker that is gone.
         runtime.shutdown_background();
@@ -142,10 +173,11 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         }
         Signals::Ignore => None,
     };
-    let bound = sockets::bind_all(&config.listeners, cpus.len())?;
+    let bound = sockets::bind_all(&config.listeners, cpus.len(), &[])?;
     let admin = config.admin.as_ref().map(AdminSocket::bind).transpose()?;
     let plan = Plan::new(&config, &limits)?;
-    let (mut access_log, queues) = AccessLog::start(&config.log.access, cpus.len(), &plan)?;
+    let (mut access_log, queues) =
+        AccessLog::start(Target::open(&config.log.access)?, cpus.len(), &plan)?;
     let Sockets {
         by_worker,
         addresses,
@@ -153,8 +185,8 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
     } = bound;
 
     let (sender, events) = unbounded_channel();
-    let (crew, views) = start_workers(&plan, &cpus, by_worker, queues, &sender)?;
-    let board = Arc::new(Board::new(&config));
+    let (crew, views, blocks) = start_workers(&plan, &cpus, by_worker, queues, &sender)?;
+    let board = Arc::new(Board::new(&config, &plan.layout));
     let keepers = start_keepers(&config, &cpus, &plan, &board, &crew, &sender)?;
     log_start(
         params.version,
@@ -174,15 +206,18 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         scraping: tokio::sync::Mutex::new(()),
         snapshots: Mutex::new(views.iter().map(|_| LastSnapshot::default()).collect()),
         pings: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
-        config,
-        topology: plan.topology,
-        addresses,
         workers: views,
         board,
-        connections: plan.connections,
+        connections: Arc::clone(&plan.connections),
         control,
-        access_log: access_log.as_mut().map(|log| log.state()),
+        access_log: Mutex::new(access_log.as_mut().map(|log| log.state())),
         epoch: plan.epoch,
+        running: RwLock::new(Arc::new(View {
+            config,
+            plan,
+            addresses,
+            blocks,
+        })),
         draining: AtomicBool::new(false),
         events: sender,
     };
@@ -196,15 +231,21 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
             signals,
             admin,
             access_log,
-            _files: files,
+            reloads: Reloads::new(params.config_path.clone()),
+            log_level: params.log_level,
+            files,
         },
         listeners,
         admin: admin_address,
+        watched: match params.watch {
+            Watch::On => params.config_path,
+            Watch::Off => None,
+        },
         runtime,
     })
 }
 
-fn demand(config: &Config, workers: usize) -> Demand {
+pub(crate) fn demand(config: &Config, workers: usize) -> Demand {
     let checked = config.pools.iter().filter(|pool| pool.health.is_some());
     Demand {
         workers: workers as u64,
@@ -232,8 +273,8 @@ fn start_workers(
     sockets: Vec<Vec<Vec<std::os::fd::OwnedFd>>>,
     queues: Vec<Option<AccessQueue>>,
     events: &UnboundedSender<Event>,
-) -> Result<(Crew, Vec<WorkerView>), StartError> {
-    let (mut crew, mut views) = (Crew::default(), Vec::new());
+) -> Result<(Crew, Vec<WorkerView>, Vec<WorkerBlocks>), StartError> {
+    let (mut crew, mut views, mut all_blocks) = (Crew::default(), Vec::new(), Vec::new());
     let places = cpus.iter().zip(sockets).zip(queues).enumerate();
     for (at, ((cpu, sockets), access)) in places {
         let index = place(at);
@@ -262,12 +303,13 @@ fn start_workers(
             cpu: *cpu,
             thread_id: handle.thread_id(),
             mailbox: handle.mailbox(),
-            blocks,
+            block: Arc::clone(&blocks.worker),
             scrapes_missed: AtomicU64::new(0),
         });
+        all_blocks.push(blocks);
         crew.add(handle);
     }
-    Ok((crew, views))
+    Ok((crew, views, all_blocks))
 }
 
 fn start_keepers(
@@ -277,13 +319,16 @@ fn start_keepers(
     board: &Arc<Board>,
     crew: &Crew,
     events: &UnboundedSender<Event>,
-) -> Result<Vec<KeeperHandle>, StartError> {
+) -> Result<Keepers, StartError> {
     let sink: Arc<dyn VerdictSink> = Arc::new(Verdicts {
         board: Arc::clone(board),
         mailboxes: crew.mailboxes(),
         events: events.clone(),
     });
-    keepers::start(config, cpus, plan.epoch, &sink, seed)
+    let mut keepers = Keepers::new(cpus, plan.epoch, sink, seed);
+    keepers.start(config)?;
+    keepers.assign(config, &plan.layout, board);
+    Ok(keepers)
 }
 
 /// A number that differs from call to call and from process to process: the keys of the standard

@@ -5,11 +5,11 @@
 
 use std::sync::atomic::Ordering;
 
-use ringway_config::Pool;
+use ringway_config::Backend;
 use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
 use serde::Serialize;
 
-use crate::instance::{Instance, WorkerView};
+use crate::instance::{Instance, View, WorkerView, lock};
 
 /// The whole instance.
 #[derive(Debug, Serialize)]
@@ -99,6 +99,8 @@ struct AccessLogStatus {
 
 impl Instance {
     pub(crate) fn status(&self) -> Status {
+        let view = self.view();
+        let workers = self.workers.iter().zip(&view.blocks);
         Status {
             version: self.version,
             commit: self.commit,
@@ -108,46 +110,36 @@ impl Instance {
             unready: self.unready_because(),
             connections: self.connections.open(),
             connections_max: self.connections.most(),
-            workers: self.workers.iter().map(worker_status).collect(),
-            listeners: (0..self.config.listeners.len())
-                .map(|at| self.listener_status(at))
+            workers: workers
+                .map(|(worker, own)| worker_status(worker, own))
                 .collect(),
-            pools: (0..self.config.pools.len())
-                .map(|at| self.pool_status(at))
+            listeners: (0..view.config.listeners.len())
+                .map(|at| view.listener_status(at))
                 .collect(),
-            access_log: self.access_log_status(),
+            pools: (0..view.config.pools.len())
+                .map(|at| self.pool_status(&view, at))
+                .collect(),
+            access_log: self.access_log_status(&view),
         }
     }
 
     /// The pool of that name.
     pub(crate) fn pool_status_of(&self, name: &str) -> Option<PoolStatus> {
-        let at = self
+        let view = self.view();
+        let at = view
             .config
             .pools
             .iter()
             .position(|pool| pool.name == name)?;
-        Some(self.pool_status(at))
+        Some(self.pool_status(&view, at))
     }
 
-    fn listener_status(&self, at: usize) -> ListenerStatus {
-        let listener = &self.config.listeners[at];
-        let sum =
-            |count: fn(&ListenerBlock) -> u64| self.sum(|blocks| count(&blocks.listeners[at]));
-        ListenerStatus {
-            name: listener.name.clone(),
-            addresses: self.addresses[at].clone(),
-            pool: self.config.pools[listener.pool].name.clone(),
-            connections: self.gauge(|blocks| &blocks.listeners[at].connections),
-            connections_total: sum(|block| block.connections_total.value()),
-            refused_total: sum(|block| total(block.refused.cells())),
-            accept_errors_total: sum(|block| total(block.accept_errors.cells())),
-        }
-    }
-
-    fn pool_status(&self, at: usize) -> PoolStatus {
-        let pool = &self.config.pools[at];
-        let backends: Vec<BackendStatus> = (0..pool.backends.len())
-            .map(|backend| self.backend_status(pool, at, backend))
+    fn pool_status(&self, view: &View, at: usize) -> PoolStatus {
+        let pool = &view.config.pools[at];
+        let pool_place = usize::from(view.layout().pool_at[at]);
+        let places = pool.backends.iter().zip(&view.layout().backend_at[at]);
+        let backends: Vec<BackendStatus> = places
+            .map(|(backend, at)| self.backend_status(view, backend, (pool_place, usize::from(*at))))
             .collect();
         PoolStatus {
             name: pool.name.clone(),
@@ -160,25 +152,28 @@ impl Instance {
         }
     }
 
-    fn backend_status(&self, pool: &Pool, pool_at: usize, at: usize) -> BackendStatus {
-        let backend = &pool.backends[at];
-        let standing = self.board.standing(pool_at, at);
+    fn backend_status(
+        &self,
+        view: &View,
+        backend: &Backend,
+        (pool, at): (usize, usize),
+    ) -> BackendStatus {
+        let standing = self.board.standing(pool, at);
         let now = self.epoch.elapsed();
         let ago = |moment| now.saturating_sub(moment).as_secs_f64();
-        let sum = |count: fn(&BackendBlock) -> u64| {
-            self.sum(|blocks| count(&blocks.backends[pool_at][at]))
-        };
+        let sum =
+            |count: fn(&BackendBlock) -> u64| view.sum(|blocks| count(&blocks.backends[pool][at]));
         BackendStatus {
             address: backend.address.to_string(),
             weight: backend.weight,
             backup: backend.backup,
             state: standing.health.as_label(),
             admin_state: AdminState::Active.as_label(),
-            connections: self.gauge(|blocks| &blocks.backends[pool_at][at].connections),
+            connections: view.gauge(|blocks| &blocks.backends[pool][at].connections),
             connections_total: sum(|block| block.connections_total.value()),
             connect_failures_total: sum(|block| total(block.connect_failures.cells())),
-            ejected_workers: self.gauge(|blocks| &blocks.backends[pool_at][at].ejected),
-            half_open_workers: self.gauge(|blocks| &blocks.backends[pool_at][at].half_open),
+            ejected_workers: view.gauge(|blocks| &blocks.backends[pool][at].ejected),
+            half_open_workers: view.gauge(|blocks| &blocks.backends[pool][at].half_open),
             ejections_total: sum(|block| block.ejections.value()),
             since_seconds: ago(standing.since),
             last_check_seconds: standing.checked_at.map(ago),
@@ -189,42 +184,53 @@ impl Instance {
         }
     }
 
-    fn access_log_status(&self) -> Option<AccessLogStatus> {
-        let state = self.access_log.as_ref()?;
+    fn access_log_status(&self, view: &View) -> Option<AccessLogStatus> {
+        let state = lock(&self.access_log).clone()?;
         Some(AccessLogStatus {
             lines_total: state.lines.load(Ordering::Relaxed),
             lost_total: state.lost.load(Ordering::Relaxed),
-            dropped_total: self.sum(|blocks| blocks.worker.access_log_dropped.value()),
+            dropped_total: view.sum(|blocks| blocks.worker.access_log_dropped.value()),
         })
-    }
-
-    fn sum(&self, count: impl Fn(&WorkerBlocks) -> u64) -> u64 {
-        self.workers
-            .iter()
-            .map(|worker| count(&worker.blocks))
-            .sum()
-    }
-
-    fn gauge<'a>(&'a self, gauge: impl Fn(&'a WorkerBlocks) -> &'a Gauge) -> i64 {
-        self.workers
-            .iter()
-            .map(|worker| gauge(&worker.blocks).value())
-            .sum()
     }
 }
 
-fn worker_status(worker: &WorkerView) -> WorkerStatus {
+impl View {
+    fn listener_status(&self, at: usize) -> ListenerStatus {
+        let listener = &self.config.listeners[at];
+        let place = usize::from(self.layout().listener_at[at]);
+        let sum =
+            |count: fn(&ListenerBlock) -> u64| self.sum(|blocks| count(&blocks.listeners[place]));
+        ListenerStatus {
+            name: listener.name.clone(),
+            addresses: self.addresses[at].clone(),
+            pool: self.config.pools[listener.pool].name.clone(),
+            connections: self.gauge(|blocks| &blocks.listeners[place].connections),
+            connections_total: sum(|block| block.connections_total.value()),
+            refused_total: sum(|block| total(block.refused.cells())),
+            accept_errors_total: sum(|block| total(block.accept_errors.cells())),
+        }
+    }
+
+    fn sum(&self, count: impl Fn(&WorkerBlocks) -> u64) -> u64 {
+        self.blocks.iter().map(count).sum()
+    }
+
+    fn gauge<'a>(&'a self, gauge: impl Fn(&'a WorkerBlocks) -> &'a Gauge) -> i64 {
+        self.blocks.iter().map(|blocks| gauge(blocks).value()).sum()
+    }
+}
+
+fn worker_status(worker: &WorkerView, own: &WorkerBlocks) -> WorkerStatus {
     WorkerStatus {
         index: worker.index,
         cpu: worker.cpu,
-        connections: worker.blocks.worker.connections.value(),
-        connections_total: worker
-            .blocks
+        connections: worker.block.connections.value(),
+        connections_total: own
             .listeners
             .iter()
             .map(|listener| listener.connections_total.value())
             .sum(),
-        pipes_in_use: worker.blocks.worker.pipes.in_use.value(),
+        pipes_in_use: worker.block.pipes.in_use.value(),
         scrapes_missed: worker.scrapes_missed.load(Ordering::Relaxed),
     }
 }

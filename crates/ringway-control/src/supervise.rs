@@ -17,7 +17,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringway_health::{Health, Transition};
-use ringway_keeper::{BackendKey, KeeperHandle};
 use ringway_worker::{EjectionNotice, WorkerError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::field::display;
@@ -29,7 +28,10 @@ use crate::crew::Crew;
 use crate::ejections::Ledger;
 use crate::error::RunError;
 use crate::instance::Instance;
+use crate::keepers::Keepers;
+use crate::reload::{Asker, Prepared, Refusal, Reloads};
 use crate::signals::{self, Request, SignalStream};
+use crate::start::LevelSwitch;
 use crate::unix_path::SocketFile;
 
 /// How much later than asked the workers may end.
@@ -45,13 +47,20 @@ pub(crate) enum Event {
     },
     /// A backend's health changed; the workers know already.
     Transition {
-        key: BackendKey,
+        pool: String,
+        backend: String,
         transition: Transition,
     },
     /// A worker has ejected a backend, or has it in use again.
     Ejection(EjectionNotice),
     /// A drain was asked for.
     Drain,
+    /// A reload was asked for.
+    Reload(Asker),
+    /// A reload can happen, or cannot.
+    Prepared(Box<Result<Prepared, Refusal>>),
+    /// A worker runs the configuration it was given.
+    Applied,
 }
 
 /// How far the end has come.
@@ -71,7 +80,7 @@ enum Stage {
 /// Everything that has to be held, and ended in order. Fields are dropped from first to last.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    pub(crate) keepers: Vec<KeeperHandle>,
+    pub(crate) keepers: Keepers,
     pub(crate) crew: Crew,
     pub(crate) instance: Arc<Instance>,
     pub(crate) ejections: Ledger,
@@ -79,8 +88,10 @@ pub(crate) struct Supervisor {
     pub(crate) signals: Option<SignalStream>,
     pub(crate) admin: Option<AdminSocket>,
     pub(crate) access_log: Option<AccessLog>,
-    /// Removed at the end.
-    pub(crate) _files: Vec<SocketFile>,
+    pub(crate) reloads: Reloads,
+    pub(crate) log_level: Option<LevelSwitch>,
+    /// Removed at the end, or when their listener is.
+    pub(crate) files: Vec<SocketFile>,
 }
 
 impl Supervisor {
@@ -114,16 +125,23 @@ impl Supervisor {
                         }
                         running -= 1;
                     }
-                    Event::Transition { key, transition } => self.log_transition(key, transition),
+                    Event::Transition { pool, backend, transition } => {
+                        log_transition(&pool, &backend, transition);
+                    }
                     Event::Ejection(notice) => {
-                        self.ejections.tell(&notice, &self.instance.topology);
+                        let view = self.instance.view();
+                        self.ejections.tell(&notice, view.topology());
                     }
                     Event::Drain => self.leave(&mut stage),
+                    Event::Reload(asker) => self.reload(asker),
+                    Event::Prepared(prepared) => self.on_prepared(*prepared),
+                    Event::Applied => self.on_applied(),
                 },
                 request = signals::next(&mut self.signals) => {
                     self.on_signal(request, &mut stage)?;
                 }
                 () = end_of(stage) => self.advance(&mut stage, running)?,
+                () = at(self.reloads.answer_at()) => self.on_slow_reload(),
             }
         }
         info!("all workers have ended");
@@ -138,7 +156,10 @@ impl Supervisor {
                     return Err(RunError::SecondSignal);
                 }
             },
-            Request::Reload => warn!("SIGHUP: reload is not supported by this version"),
+            Request::Reload => self.reload(Asker {
+                who: "SIGHUP",
+                reply: None,
+            }),
             Request::Upgrade => warn!("SIGUSR2: upgrade is not supported by this version"),
             Request::ReopenLogs => {
                 if let Some(log) = &self.access_log {
@@ -154,7 +175,7 @@ impl Supervisor {
             return;
         }
         self.instance.draining.store(true, Ordering::Relaxed);
-        let shutdown = self.instance.config.shutdown;
+        let shutdown = self.instance.view().config.shutdown;
         info!(
             delay_seconds = shutdown.delay.as_secs_f64(),
             drain_seconds = shutdown.drain.as_secs_f64(),
@@ -170,10 +191,9 @@ impl Supervisor {
         match stage {
             Stage::Serving => Ok(()),
             Stage::Leaving { .. } => {
-                let window = self.instance.config.shutdown.drain;
+                let window = self.instance.view().config.shutdown.drain;
                 self.crew.drain(window);
-                // Dropping a keeper tells it to stop and does not wait for that.
-                self.keepers.clear();
+                self.keepers.stop();
                 *stage = Stage::Draining {
                     until: Instant::now() + window + GRACE,
                 };
@@ -182,17 +202,22 @@ impl Supervisor {
             Stage::Draining { .. } => Err(RunError::WorkersLeft(running)),
         }
     }
+}
 
-    fn log_transition(&self, key: BackendKey, transition: Transition) {
-        let pool = &self.instance.topology.pools[usize::from(key.pool)];
-        let backend = &pool.backends[usize::from(key.backend)];
-        let (pool, reason) = (&pool.name, transition.reason.as_label());
-        let (from, to) = (transition.from.as_label(), transition.to.as_label());
-        let got = transition.reason.got().map(display);
-        match transition.to {
-            Health::Unknown | Health::Up => info!(pool, backend, from, to, reason, got, "health"),
-            Health::Down => warn!(pool, backend, from, to, reason, got, "health"),
-        }
+fn log_transition(pool: &str, backend: &str, transition: Transition) {
+    let reason = transition.reason.as_label();
+    let (from, to) = (transition.from.as_label(), transition.to.as_label());
+    let got = transition.reason.got().map(display);
+    match transition.to {
+        Health::Unknown | Health::Up => info!(pool, backend, from, to, reason, got, "health"),
+        Health::Down => warn!(pool, backend, from, to, reason, got, "health"),
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => pending().await,
     }
 }
 

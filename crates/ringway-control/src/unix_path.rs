@@ -22,6 +22,10 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn of(path: &Path) -> io::Result<SocketFile> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(SocketFile {

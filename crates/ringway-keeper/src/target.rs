@@ -15,6 +15,8 @@ pub struct BackendKey {
     pub pool: u16,
     /// The backend's number in its pool.
     pub backend: u16,
+    /// Tells it from whoever had these numbers before: a target with another serial begins as unknown.
+    pub serial: u64,
 }
 
 /// Where a probe connects to.

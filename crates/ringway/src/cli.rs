@@ -34,10 +34,11 @@ pub(crate) enum Command {
     /// Run the balancer in the foreground
     #[command(
         long_about = "Run the balancer in the foreground.\n\n\
-            SIGTERM and the first SIGINT drain and exit; a second one exits at once.",
+            SIGTERM and the first SIGINT drain and exit; a second one exits at once. SIGHUP reads the\n\
+            file again.",
         after_help = "Example: ringway run -c /etc/ringway/ringway.yaml"
     )]
-    Run(ConfigFile),
+    Run(RunArgs),
     /// Validate a configuration without binding anything
     #[command(
         long_about = "Validate a configuration without binding anything.\n\n\
@@ -88,6 +89,16 @@ pub(crate) enum Command {
         after_help = "Example: ringway drain --admin unix:/run/ringway/admin.sock"
     )]
     Drain(Instance),
+    /// Let a running instance read its configuration again
+    #[command(
+        long_about = "Let a running instance read its configuration again.\n\n\
+            The same as SIGHUP, with an answer: what changed, once every worker runs it. Established\n\
+            connections stay. Where the file is invalid, nothing changes, every error is printed with\n\
+            its place, and the exit code is 78; where this host cannot run it, such as a port in use,\n\
+            nothing changes and the exit code is 1.",
+        after_help = "Example: ringway reload --admin 127.0.0.1:9901"
+    )]
+    Reload(Instance),
     /// Print the completion script of a shell
     #[command(
         long_about = "Print the completion script of a shell.\n\n\
@@ -103,8 +114,6 @@ pub(crate) enum Command {
     Man(ManArgs),
     #[command(hide = true, after_help = "Example: ringway top")]
     Top(Later),
-    #[command(hide = true, after_help = "Example: ringway reload")]
-    Reload(Later),
     #[command(hide = true, after_help = "Example: ringway upgrade")]
     Upgrade(Later),
     #[command(hide = true, after_help = "Example: ringway backend")]
@@ -124,6 +133,15 @@ pub(crate) struct ConfigFile {
     /// The configuration, a YAML file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Read the file again by itself when it has changed
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ pub(crate) use response::{MalformedResponse, Response};
 
 /// Longest wait for a connection, or for the next bytes of an answer. A drain or reload answers
 /// when every worker has, and a loaded machine is slow.
-const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+const STEP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Largest answer that is kept, in bytes: the status of every pool and backend a file may have.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 

@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Kernel(String),
     /// The configuration is invalid or cannot be read. Exit code 78, `EX_CONFIG` of sysexits(3).
     Config(LoadError),
+    /// A running instance found the configuration invalid. Exit code 78, too.
+    Refused(String),
 }
 
 impl Failure {
@@ -34,7 +36,7 @@ impl Failure {
             Failure::Runtime(_) => 1,
             Failure::Usage(_) => 2,
             Failure::Kernel(_) => 69,
-            Failure::Config(_) => 78,
+            Failure::Config(_) | Failure::Refused(_) => 78,
         }
     }
 }
@@ -42,7 +44,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Runtime(text) | Failure::Kernel(text) => write!(f, "ringway: {text}"),
+            Failure::Runtime(text) | Failure::Kernel(text) | Failure::Refused(text) => {
+                write!(f, "ringway: {text}")
+            }
             // As clap shows what it finds itself.
             Failure::Usage(text) => {
                 write!(f, "error: {text}\n\nFor more information, try '--help'.")

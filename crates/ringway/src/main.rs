@@ -15,6 +15,7 @@ mod logs;
 mod output;
 mod packaging;
 mod proxy;
+mod reload;
 mod run;
 mod snapshot;
 mod status;
@@ -54,10 +55,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Status(args) => status::status(&args),
         Command::Drain(args) => drain::drain(&args),
+        Command::Reload(args) => reload::reload(&args),
         Command::Completions(args) => packaging::completions(&args),
         Command::Man(args) => packaging::man(&args),
         Command::Top(_) => Err(Failure::unsupported("top")),
-        Command::Reload(_) => Err(Failure::unsupported("reload")),
         Command::Upgrade(_) => Err(Failure::unsupported("upgrade")),
         Command::Backend(_) => Err(Failure::unsupported("backend")),
     }

@@ -2,6 +2,7 @@
 //! flags do not say is as in a file that does not say it.
 
 use ringway_config::{Config, HealthCheck, Proxy};
+use ringway_control::Watch;
 
 use crate::cli::{HealthChoice, ProxyArgs};
 use crate::failure::Failure;
@@ -9,7 +10,7 @@ use crate::run;
 
 /// Balances until a signal or a drain ends it.
 pub(crate) fn proxy(args: ProxyArgs) -> Result<(), Failure> {
-    run::serve(config(args)?, None)
+    run::serve(config(args)?, None, Watch::Off)
 }
 
 fn config(args: ProxyArgs) -> Result<Config, Failure> {

@@ -5,28 +5,39 @@
 use std::path::PathBuf;
 
 use ringway_config::Config;
-use ringway_control::{RunParams, Signals, start};
+use ringway_control::{RunParams, Signals, Watch, start};
 use tracing::info;
 
-use crate::cli::ConfigFile;
+use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::{COMMIT, VERSION, logs};
 
 /// Runs a file in the foreground until a signal or a drain ends it.
-pub(crate) fn run(args: &ConfigFile) -> Result<(), Failure> {
-    let config = ringway_config::load(&args.config)?;
-    serve(config, Some(args.config.clone()))
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let file = &args.file.config;
+    let config = ringway_config::load(file)?;
+    let watch = match args.watch {
+        true => Watch::On,
+        false => Watch::Off,
+    };
+    serve(config, Some(file.clone()), watch)
 }
 
 /// Runs `config`, which came from the file `config_path` if there is one.
-pub(crate) fn serve(config: Config, config_path: Option<PathBuf>) -> Result<(), Failure> {
-    logs::init(&config.log);
+pub(crate) fn serve(
+    config: Config,
+    config_path: Option<PathBuf>,
+    watch: Watch,
+) -> Result<(), Failure> {
+    let log_level = Some(logs::init(&config.log));
     let running = start(RunParams {
         config,
         config_path,
         version: VERSION,
         commit: COMMIT,
         signals: Signals::Handle,
+        watch,
+        log_level,
     })?;
     for (name, address) in running.listeners() {
         info!(listener = name, address, "listening");

@@ -15,6 +15,7 @@ use tracing::error;
 
 use super::guard::{self, Reach};
 use crate::instance::Instance;
+use crate::reload::{self, RefusalKind};
 use crate::status::{PoolStatus, Status};
 use crate::supervise::Event;
 
@@ -71,7 +72,7 @@ pub(super) fn router(instance: Arc<Instance>, reach: Reach) -> Router {
             patch(unsupported("changing a backend")),
         )
         .route("/v1/explain", get(unsupported("explain")))
-        .route("/v1/reload", post(unsupported("reload")))
+        .route("/v1/reload", post(reload))
         .route("/v1/upgrade", post(unsupported("upgrade")))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such path"))
         .method_not_allowed_fallback(async || {
@@ -147,6 +148,26 @@ async fn drain(State(instance): Shared) -> (StatusCode, Json<Draining>) {
     // The receiver lives as long as the runtime that runs this.
     let _ = instance.events.send(Event::Drain);
     (StatusCode::ACCEPTED, Json(Draining { draining: true }))
+}
+
+#[derive(Debug, Serialize)]
+struct Reloaded {
+    changes: Vec<String>,
+}
+
+async fn reload(State(instance): Shared) -> Result<Json<Reloaded>, Refusal> {
+    match reload::ask(&instance.events, "POST /v1/reload").await {
+        Ok(changes) => Ok(Json(Reloaded { changes })),
+        Err(refused) => {
+            let status = match refused.kind {
+                RefusalKind::Unacceptable => StatusCode::UNPROCESSABLE_ENTITY,
+                RefusalKind::Draining => StatusCode::CONFLICT,
+                RefusalKind::Stuck => StatusCode::GATEWAY_TIMEOUT,
+            };
+            let (error, detail) = (refused.error, refused.detail);
+            Err(Refusal(status, ErrorBody { error, detail }))
+        }
+    }
 }
 
 /// Runs what waits for workers or reads files where nothing else waits for it.

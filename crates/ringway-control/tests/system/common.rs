@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ringway_config::Config;
-use ringway_control::{RunError, RunParams, Running, Signals, StartError, Stopper, start};
+use ringway_control::{RunError, RunParams, Running, Signals, StartError, Stopper, Watch, start};
 
 /// Far more than anything here takes: a test that meets it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,6 +24,8 @@ pub(crate) fn params(config: Config, signals: Signals) -> RunParams {
         version: "1.2.3",
         commit: "abcdef",
         signals,
+        watch: Watch::Off,
+        log_level: None,
     }
 }
 

@@ -116,7 +116,11 @@ pub(crate) fn peak(events: &[Event]) -> usize {
 }
 
 pub(crate) fn key(backend: u16) -> BackendKey {
-    BackendKey { pool: 0, backend }
+    BackendKey {
+        pool: 0,
+        backend,
+        serial: 0,
+    }
 }
 
 pub(crate) fn params(interval_ms: u64, timeout_ms: u64) -> ProbeParams {

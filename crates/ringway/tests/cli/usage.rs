@@ -121,7 +121,7 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn commands_of_later_versions_say_so() {
-    for command in ["top", "reload", "upgrade", "backend"] {
+    for command in ["top", "upgrade", "backend"] {
         let ended = ringway(&[command, "--whatever", "x"]);
         assert_eq!(ended.code, Some(1), "{command}");
         let wanted = format!("ringway: `ringway {command}` is not supported by this version\n");

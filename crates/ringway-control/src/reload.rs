@@ -1,0 +1,395 @@
+//! Reloads: one at a time, from the request to the answer.
+//!
+//! ```text
+//!        asked        prepared, off this thread      every worker has told that it runs it
+//!  Idle ──────► Preparing ──────────────────► Applying ────────────────────────────────────► Idle
+//!    ▲              │ refused: nothing changed    │
+//!    └──────────────┘                             └── too slow: answered so, and waited for on
+//! ```
+//!
+//! Whoever asks while one is under way is answered by the next, which reads the file anew: many at once
+//! cost two. Preparing is where everything that can fail fails (`reload/prepare.rs`); from then on there
+//! is nothing to undo. Invariant: a request is answered once, and with a success only when every worker
+//! runs what the file said after the request came.
+
+mod prepare;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringway_config::Change;
+use ringway_metrics::ReloadResult;
+use ringway_worker::{AccessUpdate, Acknowledge, Message};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::access_log::AccessLog;
+use crate::clock::unix_millis;
+use crate::instance::{View, lock};
+use crate::supervise::{Event, Supervisor};
+
+pub(crate) use prepare::{LogChange, Prepared, prepare};
+
+/// How long workers have to run a configuration until whoever asked is told that they do not.
+const APPLY_WITHIN: Duration = Duration::from_secs(4);
+/// Changes that are logged one by one at most.
+const LOGGED_MAX: usize = 100;
+
+/// Somebody who wants a reload.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// For the log.
+    pub(crate) who: &'static str,
+    pub(crate) reply: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What changed, or why nothing did.
+pub(crate) type Outcome = Result<Vec<String>, Refusal>;
+
+/// Why a reload did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) kind: RefusalKind,
+    pub(crate) error: String,
+    /// One text for each thing that is wrong.
+    pub(crate) detail: Vec<String>,
+}
+
+/// What kind of reason it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusalKind {
+    /// The file, or what it asks of this host.
+    Unacceptable,
+    /// The instance is ending.
+    Draining,
+    /// Workers that do not answer.
+    Stuck,
+}
+
+/// How far the reload under way has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Idle,
+    Preparing(Vec<Asker>),
+    Applying {
+        askers: Vec<Asker>,
+        begun: Instant,
+        /// Workers that have not told yet.
+        left: usize,
+        changes: Vec<Change>,
+        /// Ends when no worker writes to it any more.
+        ended_log: Option<AccessLog>,
+        /// When the askers are told that it takes too long; none once they were.
+        answer_at: Option<Instant>,
+    },
+}
+
+/// Requests and the reload under way.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    /// None for an instance without a file.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) stage: Stage,
+    pub(crate) waiting: Vec<Asker>,
+}
+
+impl Reloads {
+    pub(crate) fn new(path: Option<PathBuf>) -> Reloads {
+        Reloads {
+            path,
+            stage: Stage::Idle,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// When the one under way is too slow.
+    pub(crate) fn answer_at(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Applying { answer_at, .. } => *answer_at,
+            Stage::Idle | Stage::Preparing(_) => None,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Somebody asks.
+    pub(crate) fn reload(&mut self, asker: Asker) {
+        self.reloads.waiting.push(asker);
+        match &self.reloads.stage {
+            Stage::Idle => self.begin_reload(),
+            Stage::Applying {
+                answer_at: None, ..
+            } => {
+                let waiting = std::mem::take(&mut self.reloads.waiting);
+                self.answer_all(waiting, &Err(stuck()));
+            }
+            Stage::Preparing(_) | Stage::Applying { .. } => {}
+        }
+    }
+
+    fn begin_reload(&mut self) {
+        let askers = std::mem::take(&mut self.reloads.waiting);
+        if askers.is_empty() {
+            return;
+        }
+        if self.instance.is_draining() {
+            return self.answer_all(askers, &Err(draining()));
+        }
+        let Some(path) = self.reloads.path.clone() else {
+            return self.answer_all(askers, &Err(without_file()));
+        };
+        self.reloads.stage = Stage::Preparing(askers);
+        let (view, events) = (self.instance.view(), self.instance.events.clone());
+        let workers = self.crew.len();
+        // A large file, a slow disk or a host name must not keep this thread from its signals.
+        tokio::task::spawn_blocking(move || {
+            let prepared = prepare(&path, &view, workers);
+            let _ = events.send(Event::Prepared(Box::new(prepared)));
+        });
+    }
+
+    /// Everything that can fail has been tried.
+    pub(crate) fn on_prepared(&mut self, prepared: Result<Prepared, Refusal>) {
+        let Stage::Preparing(askers) = std::mem::replace(&mut self.reloads.stage, Stage::Idle)
+        else {
+            return;
+        };
+        let ready = prepared.and_then(|prepared| {
+            if self.instance.is_draining() {
+                return Err(draining());
+            }
+            let started = self.keepers.start(&prepared.view.config);
+            started.map_err(|error| prepare::unacceptable(error.to_string()))?;
+            Ok(prepared)
+        });
+        match ready {
+            Ok(prepared) if prepared.changes.is_empty() => {
+                self.succeed(askers, &[], Duration::ZERO);
+                self.begin_reload();
+            }
+            Ok(prepared) => self.apply(prepared, askers),
+            Err(refusal) => {
+                self.instance.control.reloads[ReloadResult::Failure].increment();
+                self.answer_all(askers, &Err(refusal));
+                self.begin_reload();
+            }
+        }
+    }
+
+    /// From here on it happens.
+    fn apply(&mut self, prepared: Prepared, askers: Vec<Asker>) {
+        let Prepared {
+            view,
+            before,
+            changes,
+            sockets,
+            files,
+            gone_files,
+            log,
+            limits,
+        } = prepared;
+        let view = Arc::new(view);
+        view.plan.commit_limits(&view.config, &limits);
+        // Nobody is to find the way to a socket that is about to close.
+        self.files
+            .retain(|file| !gone_files.iter().any(|gone| gone == file.path()));
+        self.files.extend(files);
+        self.forget_ejections(&view);
+        let now = view.plan.epoch.elapsed();
+        self.instance.board.follow(&view.config, view.layout(), now);
+        self.instance.show(Arc::clone(&view));
+        let (ended_log, mut queues) = self.change_log(log);
+        for (at, sockets) in sockets.into_iter().enumerate() {
+            let access = match queues.as_mut().map(|queues| queues[at].take()) {
+                None => AccessUpdate::Keep,
+                Some(queue) => AccessUpdate::Set(queue),
+            };
+            let blocks = view.blocks[at].clone();
+            let update = view.plan.update(&before.plan, blocks, sockets, access);
+            let events = self.instance.events.clone();
+            let done = Acknowledge(Box::new(move || {
+                // Nobody listens any more once the balancer has ended.
+                let _ = events.send(Event::Applied);
+            }));
+            self.crew.handles()[at].send(Message::Apply(Box::new(update), done));
+        }
+        let begun = Instant::now();
+        self.reloads.stage = Stage::Applying {
+            askers,
+            begun,
+            left: self.crew.len(),
+            changes,
+            ended_log,
+            answer_at: Some(begun + APPLY_WITHIN),
+        };
+    }
+
+    /// The log that ends, if one does, and the queues of the workers where they change.
+    fn change_log(
+        &mut self,
+        change: LogChange,
+    ) -> (
+        Option<AccessLog>,
+        Option<Vec<Option<ringway_worker::AccessQueue>>>,
+    ) {
+        let (ended, queues) = match change {
+            LogChange::Keep => return (None, None),
+            LogChange::Move(target) => {
+                if let Some(log) = &self.access_log {
+                    log.move_to(target);
+                }
+                return (None, None);
+            }
+            LogChange::Begin(log, queues) => (self.access_log.replace(log), queues),
+            LogChange::End => {
+                let queues = self.crew.handles().iter().map(|_| None).collect();
+                (self.access_log.take(), queues)
+            }
+        };
+        let state = self.access_log.as_ref().map(AccessLog::state);
+        *lock(&self.instance.access_log) = state;
+        (ended, Some(queues))
+    }
+
+    /// Nobody tells any more of ejections of what has left, or is not ejected any longer.
+    fn forget_ejections(&mut self, view: &View) {
+        let layout = view.layout();
+        let offered = |pool: u16, backend: u16| {
+            let own = layout.pool_at.iter().position(|at| *at == pool);
+            own.is_some_and(|own| {
+                view.config.pools[own].outlier.is_some()
+                    && layout.backend_at[own].contains(&backend)
+            })
+        };
+        self.ejections.retain(offered);
+    }
+
+    /// One worker runs it.
+    pub(crate) fn on_applied(&mut self) {
+        let Stage::Applying { left, .. } = &mut self.reloads.stage else {
+            return;
+        };
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
+        if let Stage::Applying {
+            askers,
+            begun,
+            changes,
+            ended_log,
+            ..
+        } = stage
+        {
+            if let Some(mut log) = ended_log {
+                // It may wait for a slow disk.
+                tokio::task::spawn_blocking(move || log.finish());
+            }
+            let view = self.instance.view();
+            if !self.instance.is_draining() {
+                let board = &self.instance.board;
+                self.keepers.assign(&view.config, view.layout(), board);
+            }
+            if let Some(level) = &self.log_level {
+                (level.0)(view.config.log.level);
+            }
+            self.succeed(askers, &changes, begun.elapsed());
+        }
+        self.begin_reload();
+    }
+
+    /// Workers take too long; they are waited for, but whoever asked is not kept.
+    pub(crate) fn on_slow_reload(&mut self) {
+        if let Stage::Applying {
+            askers, answer_at, ..
+        } = &mut self.reloads.stage
+        {
+            *answer_at = None;
+            let mut askers = std::mem::take(askers);
+            askers.append(&mut self.reloads.waiting);
+            self.answer_all(askers, &Err(stuck()));
+        }
+    }
+
+    fn succeed(&self, askers: Vec<Asker>, changes: &[Change], took: Duration) {
+        let control = &self.instance.control;
+        control.reloads[ReloadResult::Success].increment();
+        control.last_reload_success_unix_millis.set(unix_millis());
+        let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        for line in lines.iter().take(LOGGED_MAX) {
+            info!(change = line, "reload");
+        }
+        let who = askers.first().map_or("nobody", |asker| asker.who);
+        let seconds = took.as_secs_f64();
+        info!(
+            who,
+            changes = lines.len(),
+            seconds,
+            "configuration reloaded"
+        );
+        self.answer_all(askers, &Ok(lines));
+    }
+
+    fn answer_all(&self, askers: Vec<Asker>, outcome: &Outcome) {
+        if let Err(refusal) = outcome {
+            let who = askers.first().map_or("nobody", |asker| asker.who);
+            let Refusal {
+                kind,
+                error,
+                detail,
+            } = refusal;
+            match kind {
+                RefusalKind::Unacceptable | RefusalKind::Draining => {
+                    warn!(who, %error, "nothing is changed: the reload is refused");
+                }
+                RefusalKind::Stuck => error!(who, %error, "reload"),
+            }
+            for line in detail.iter().take(LOGGED_MAX) {
+                warn!(%line, "reload refused");
+            }
+        }
+        for reply in askers.into_iter().filter_map(|asker| asker.reply) {
+            // One that went away needs no answer.
+            let _ = reply.send(outcome.clone());
+        }
+    }
+}
+
+fn draining() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Draining,
+        error: "the instance is draining".to_owned(),
+        detail: Vec::new(),
+    }
+}
+
+fn without_file() -> Refusal {
+    prepare::unacceptable(
+        "this instance runs without a file: there is nothing to reload".to_owned(),
+    )
+}
+
+fn stuck() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Stuck,
+        error: "a worker does not answer; it runs the new configuration when it does, see /livez"
+            .to_owned(),
+        detail: Vec::new(),
+    }
+}
+
+/// Asks for a reload on behalf of somebody who waits for the answer.
+pub(crate) async fn ask(
+    events: &tokio::sync::mpsc::UnboundedSender<Event>,
+    who: &'static str,
+) -> Outcome {
+    let (reply, answer) = oneshot::channel();
+    let asker = Asker {
+        who,
+        reply: Some(reply),
+    };
+    let _ = events.send(Event::Reload(asker));
+    answer.await.unwrap_or_else(|_| Err(draining()))
+}
