@@ -16,7 +16,7 @@ use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Seat, 
 use crate::plan::place;
 
 /// One list of places.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Places<N> {
     entries: Vec<Entry<N>>,
 }
@@ -131,7 +131,7 @@ pub(crate) trait Usage {
 
 /// The places of one configuration and of what is leaving, and where each entry of the configuration
 /// has its own, in the order of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) listeners: Places<String>,
     /// By listener and pool.

@@ -164,7 +164,7 @@ impl Supervisor {
             Ok(prepared)
         });
         match ready {
-            Ok(prepared) if prepared.changes.is_empty() => {
+            Ok(prepared) if prepared.is_idle() => {
                 self.succeed(askers, &[], Duration::ZERO);
                 self.begin_reload();
             }

@@ -16,6 +16,7 @@ use ringway_worker::Message;
 use tracing::warn;
 
 use crate::instance::{ANSWER_WITHIN, Instance, lock};
+use crate::layout::Layout;
 use crate::procfs;
 
 impl Instance {
@@ -38,7 +39,7 @@ impl Instance {
                 })
                 .collect(),
             pools: (view.topology().pools.iter().enumerate())
-                .map(|(at, pool)| self.scrape_pool(at, pool.backends.len()))
+                .map(|(at, pool)| self.scrape_pool(view.layout(), at, pool.backends.len()))
                 .collect(),
             control: Arc::clone(&self.control),
             draining_connections: if self.is_draining() {
@@ -85,8 +86,10 @@ impl Instance {
         }
     }
 
-    fn scrape_pool(&self, pool: usize, backends: usize) -> PoolScrape {
+    fn scrape_pool(&self, layout: &Layout, pool: usize, backends: usize) -> PoolScrape {
+        let is_offered = layout.pools.is_offered(pool);
         let backend = |backend| BackendScrape {
+            is_offered: is_offered && layout.backends[pool].is_offered(backend),
             up: self.board.standing(pool, backend).health != Health::Down,
             state: AdminState::Active,
             health: self.board.block(pool, backend),

@@ -73,6 +73,9 @@ pub struct PoolScrape {
 /// What control knows of one backend.
 #[derive(Clone, Debug)]
 pub struct BackendScrape {
+    /// Whether it is in the configuration. One that is not, and still has connections, is neither up
+    /// nor down.
+    pub is_offered: bool,
     /// Whether it is held to be healthy.
     pub up: bool,
     /// What the operator wants of it.

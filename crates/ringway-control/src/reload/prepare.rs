@@ -55,6 +55,13 @@ pub(crate) enum LogChange {
     End,
 }
 
+impl Prepared {
+    /// Whether it would change nothing, not even by what nothing refers to any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.changes.is_empty() && self.view.layout() == self.before.layout()
+    }
+}
+
 pub(crate) fn prepare(
     path: &Path,
     before: &Arc<View>,

@@ -120,13 +120,14 @@ pub(super) fn render_process(process: &ProcessStats, out: &mut Exposition) {
     }
 }
 
-/// The labels `pool` and `backend` of each backend, and what control knows of it.
+/// The labels `pool` and `backend` of each backend of the configuration, and what control knows of it.
 fn backends(scrape: &Scrape) -> impl Iterator<Item = ([&str; 2], &BackendScrape)> {
     scrape
         .topology
         .backends()
         .filter_map(|((pool, backend), labels)| {
-            Some((labels, scrape.pools.get(pool)?.backends.get(backend)?))
+            let known = scrape.pools.get(pool)?.backends.get(backend)?;
+            known.is_offered.then_some((labels, known))
         })
 }
 

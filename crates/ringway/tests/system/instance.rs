@@ -64,6 +64,40 @@ impl Ringway {
         ringway
     }
 
+    /// Gives it another file, in one step.
+    pub(crate) fn rewrite(&self, setup: &Setup) {
+        self.rewrite_as(&setup.file(self.dir()));
+    }
+
+    pub(crate) fn rewrite_as(&self, text: &str) {
+        let (new, file) = (self.dir().join("new"), self.dir().join("ringway.yaml"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    /// A reload that must happen: what it changed.
+    pub(crate) fn reload(&self) -> Vec<String> {
+        let answer = self.admin.post("/v1/reload").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let answer: Value = serde_json::from_str(&answer.body).unwrap();
+        let changes = answer["changes"].as_array().unwrap();
+        let text = |change: &Value| change.as_str().unwrap().to_owned();
+        changes.iter().map(text).collect()
+    }
+
+    /// A reload that must be refused: why.
+    pub(crate) fn reload_refused(&self) -> Value {
+        let answer = self.admin.post("/v1/reload").unwrap();
+        assert_eq!(answer.status, 422, "{}", answer.body);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// A reload of this, which must happen.
+    pub(crate) fn reload_as(&self, setup: &Setup) -> Vec<String> {
+        self.rewrite(setup);
+        self.reload()
+    }
+
     /// The first address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0].parse().unwrap()
@@ -211,6 +245,16 @@ impl Ringway {
                 .filter(|name| !is_spliced(name))
                 .collect(),
         }
+    }
+
+    /// Ends it without a look at books and belongings, of which a reload has changed some.
+    pub(crate) fn stop_early(mut self) {
+        self.stop(PATIENCE);
+    }
+
+    /// What it holds now is what it may hold in the end: it has other sockets than at the beginning.
+    pub(crate) fn hold_this(&mut self) {
+        self.held = self.held();
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -20,6 +20,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Launch {
     Plain,
+    /// With `--watch`.
+    Watching,
     /// With so many descriptors, soft and hard.
     Descriptors(u32),
     /// With so many, of which the second number is taken by files that whoever started it left open.
@@ -105,6 +107,7 @@ impl Process {
         command
             .args(["run", "-c"])
             .arg(config)
+            .args((launch == Launch::Watching).then_some("--watch"))
             .current_dir(place.path());
         command
             .stdin(Stdio::null())
@@ -273,7 +276,7 @@ impl Drop for Process {
 
 fn command(launch: Launch, dir: &Path) -> Command {
     match launch {
-        Launch::Plain => Command::new(BINARY),
+        Launch::Plain | Launch::Watching => Command::new(BINARY),
         Launch::Descriptors(count) => {
             let mut command = Command::new("sh");
             command.args([

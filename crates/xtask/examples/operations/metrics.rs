@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use ringway_metrics::{
-    AdminState, BackendScrape, BuildInfo, ControlBlock, Format, HealthBlock, Histogram,
-    ListenerNames, PerWorker, PoolNames, PoolScrape, ProcessStats, RouteNames, Scrape, Stage,
-    Topology, WorkerBlocks, WorkerHistograms, WorkerScrape, render,
+    AdminState, BackendNames, BackendScrape, BuildInfo, ControlBlock, Format, HealthBlock,
+    Histogram, ListenerNames, PerWorker, PoolNames, PoolScrape, ProcessStats, RouteNames, Scrape,
+    Stage, Topology, WorkerBlocks, WorkerHistograms, WorkerScrape, render,
 };
 
 use crate::Operation;
@@ -54,16 +54,20 @@ fn page(backends: usize, repetitions: u64) {
 
 /// One listener, one pool, some connections counted.
 fn scrape(workers: u16, backends: usize) -> Scrape {
-    let named = |number| format!("10.0.{}.{}:8080", number / 256, number % 256);
+    let named = |number| BackendNames {
+        address: format!("10.0.{}.{}:8080", number / 256, number % 256),
+        ..BackendNames::default()
+    };
     let topology = Arc::new(Topology {
-        listeners: vec![ListenerNames { name: "web".into() }],
-        routes: vec![RouteNames {
-            listener: 0,
-            pool: 0,
+        listeners: vec![ListenerNames {
+            name: "web".into(),
+            ..ListenerNames::default()
         }],
+        routes: vec![RouteNames::default()],
         pools: vec![PoolNames {
             name: "web".into(),
             backends: (0..backends).map(named).collect(),
+            ..PoolNames::default()
         }],
     });
     let worker = |worker| {
@@ -82,6 +86,7 @@ fn scrape(workers: u16, backends: usize) -> Scrape {
         }
     };
     let backend = || BackendScrape {
+        is_offered: true,
         up: true,
         state: AdminState::Active,
         health: Some(Arc::new(HealthBlock::default())),

@@ -136,6 +136,7 @@ pub(super) fn populated(workers: u16) -> Scrape {
     let mut checks = Histogram::new();
     checks.record(800);
     let backend = |state| BackendScrape {
+        is_offered: true,
         up: true,
         state,
         health: Some(Arc::clone(&health)),
