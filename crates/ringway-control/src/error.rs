@@ -113,6 +113,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A list would be too long.
+    #[error(
+        "more than 65,534 listeners, addresses, or backends of one pool, those that have left and still have \
+         connections included: wait for connections to end, or restart"
+    )]
+    NoPlace,
     /// Something this thread itself needs.
     #[error("{what}: {source}")]
     System {
@@ -144,6 +150,7 @@ impl StartError {
             | StartError::Cpu { .. }
             | StartError::AccessLog { .. }
             | StartError::Backend { .. }
+            | StartError::NoPlace
             | StartError::System { .. } => StartErrorKind::Runtime,
         }
     }

@@ -361,7 +361,7 @@ mod tests {
         let mut pool = Pool::new("web", backends.into());
         pool.health = health;
         let config = Config::new(Vec::new(), vec![pool]);
-        let board = Board::new(&config, &Layout::of(&config));
+        let board = Board::new(&config, &Layout::of(&config).unwrap());
         (config, board)
     }
 
@@ -435,13 +435,13 @@ mod tests {
     #[test]
     fn a_reload_keeps_what_is_known_and_hears_nothing_of_what_is_gone() {
         let (mut config, board) = board(Some(Default::default()));
-        let layout = Layout::of(&config);
+        let layout = Layout::of(&config).unwrap();
         let keys = [0, 1].map(|at| board.key(0, at).unwrap());
         assert!(transition(&board, keys[0], Health::Up, ProbeResult::Ok));
         assert!(transition(&board, keys[1], Health::Up, ProbeResult::Ok));
         assert!(board.is_first_round_done());
         config.pools[0].backends[1] = Backend::new("127.0.0.1:3".parse().unwrap());
-        let layout = layout.next(&config, &Unused);
+        let layout = layout.next(&config, &Unused).unwrap();
         board.follow(&config, &layout, Duration::from_secs(9));
         assert_eq!(board.key(0, 0), Some(keys[0]));
         assert_eq!(board.standing(0, 0).health, Health::Up);
@@ -454,7 +454,7 @@ mod tests {
         assert!(board.is_first_round_done());
         // It comes back: as a backend nobody knows.
         config.pools[0].backends[1] = Backend::new("127.0.0.1:2".parse().unwrap());
-        let layout = layout.next(&config, &Unused);
+        let layout = layout.next(&config, &Unused).unwrap();
         board.follow(&config, &layout, Duration::from_secs(10));
         assert_ne!(board.key(0, 1), None);
         assert_ne!(board.key(0, 1), Some(keys[1]));

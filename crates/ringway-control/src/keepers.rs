@@ -186,7 +186,7 @@ mod tests {
         };
         let config = Config::new(Vec::new(), vec![pool("a", None), pool("b", Some(check))]);
         for workers in [1, 2, 3, 8] {
-            let layout = Layout::of(&config);
+            let layout = Layout::of(&config).unwrap();
             let board = Board::new(&config, &layout);
             let by_keeper = targets(&config, &layout, &board, workers);
             assert_eq!(by_keeper.len(), workers);

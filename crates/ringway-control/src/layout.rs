@@ -15,6 +15,9 @@ use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Seat, 
 
 use crate::plan::place;
 
+/// Places of one list at most: what a number of 16 bits counts, and one value free.
+const PLACES_MAX: usize = u16::MAX as usize;
+
 /// One list of places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Places<N> {
@@ -39,13 +42,14 @@ impl<N> Default for Places<N> {
 }
 
 impl<N: Clone + Eq + Hash> Places<N> {
-    /// The list after a reload, and the place of each of `wanted`, which names nothing twice.
+    /// The list after a reload, and the place of each of `wanted`, which names nothing twice; none where
+    /// places do not suffice.
     fn next(
         &self,
         wanted: &[N],
         serial: &mut u64,
         is_in_use: impl Fn(usize) -> bool,
-    ) -> (Places<N>, Vec<u16>) {
+    ) -> Option<(Places<N>, Vec<u16>)> {
         let mut entries = self.entries.clone();
         for (at, entry) in entries.iter_mut().enumerate() {
             *entry = match std::mem::replace(entry, Entry::Vacant) {
@@ -70,6 +74,9 @@ impl<N: Clone + Eq + Hash> Places<N> {
                 Some(at) => *at,
                 None => free.pop().unwrap_or(entries.len()),
             };
+            if at >= PLACES_MAX {
+                return None;
+            }
             if at == entries.len() {
                 entries.push(Entry::Vacant);
             }
@@ -86,7 +93,7 @@ impl<N: Clone + Eq + Hash> Places<N> {
         while entries.last().is_some_and(vacant) {
             entries.pop();
         }
-        (Places { entries }, places)
+        Some((Places { entries }, places))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,6 +125,9 @@ impl<N> Entry<N> {
         }
     }
 }
+
+/// The backends of each place of a pool, and where those of each pool of the file are.
+type BackendPlaces = (Vec<Places<String>>, Vec<Vec<u16>>);
 
 /// What flows hold on to.
 pub(crate) trait Usage {
@@ -152,7 +162,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// The first one.
-    pub(crate) fn of(config: &Config) -> Layout {
+    pub(crate) fn of(config: &Config) -> Option<Layout> {
         struct Nothing;
         impl Usage for Nothing {
             fn listener(&self, _: usize) -> bool {
@@ -168,31 +178,34 @@ impl Layout {
         Layout::default().next(config, &Nothing)
     }
 
-    pub(crate) fn next(&self, config: &Config, usage: &impl Usage) -> Layout {
+    /// None where too much of what has left is still in use.
+    pub(crate) fn next(&self, config: &Config, usage: &impl Usage) -> Option<Layout> {
         let mut serial = self.serial;
         let names = |config: &Config| -> Vec<String> {
             config.listeners.iter().map(|l| l.name.clone()).collect()
         };
         let (listeners, listener_at) = self.listeners.next(&names(config), &mut serial, |at| {
             self.uses_listener(at, usage)
-        });
+        })?;
         let names: Vec<String> = config.pools.iter().map(|p| p.name.clone()).collect();
         let (pools, pool_at) = self
             .pools
-            .next(&names, &mut serial, |at| self.uses_pool(at, usage));
+            .next(&names, &mut serial, |at| self.uses_pool(at, usage))?;
         let wanted: Vec<(u16, u16)> = config
             .listeners
             .iter()
             .zip(&listener_at)
             .map(|(listener, at)| (*at, pool_at[listener.pool]))
             .collect();
-        let (routes, route_at) = self.routes.next(&wanted, &mut serial, |at| usage.route(at));
+        let (routes, route_at) = self
+            .routes
+            .next(&wanted, &mut serial, |at| usage.route(at))?;
         let (backends, backend_at) =
-            self.next_backends(config, &pools, &pool_at, &mut serial, usage);
+            self.next_backends(config, &pools, &pool_at, &mut serial, usage)?;
         let keys: Vec<Vec<String>> = config.listeners.iter().map(socket_keys).collect();
-        let (sockets, flat) = self.sockets.next(&keys.concat(), &mut serial, |_| false);
+        let (sockets, flat) = self.sockets.next(&keys.concat(), &mut serial, |_| false)?;
         let mut flat = flat.into_iter();
-        Layout {
+        Some(Layout {
             listeners,
             routes,
             pools,
@@ -207,7 +220,7 @@ impl Layout {
                 .map(|keys| flat.by_ref().take(keys.len()).collect())
                 .collect(),
             serial,
-        }
+        })
     }
 
     fn uses_listener(&self, at: usize, usage: &impl Usage) -> bool {
@@ -236,7 +249,7 @@ impl Layout {
         pool_at: &[u16],
         serial: &mut u64,
         usage: &impl Usage,
-    ) -> (Vec<Places<String>>, Vec<Vec<u16>>) {
+    ) -> Option<BackendPlaces> {
         let none = Places::default();
         let before = |at: usize| {
             let is_same = self.pools.seat(at) == pools.seat(at);
@@ -258,11 +271,11 @@ impl Layout {
                 .map(|b| b.address.to_string())
                 .collect();
             let in_use = |backend| usage.backend(at, backend);
-            let (places, own) = before(at).next(&wanted, serial, in_use);
+            let (places, own) = before(at).next(&wanted, serial, in_use)?;
             backends[at] = places;
             backend_at.push(own);
         }
-        (backends, backend_at)
+        Some((backends, backend_at))
     }
 
     /// The names at their places.
@@ -361,17 +374,19 @@ mod tests {
 
     #[test]
     fn what_stays_keeps_its_place_and_what_comes_back_has_it_again() {
-        let first = Layout::of(&config("p", &[A, B]));
-        let second = first.next(&config("p", &[C, B]), &Used::default());
+        let first = Layout::of(&config("p", &[A, B])).unwrap();
+        let second = first.next(&config("p", &[C, B]), &Used::default()).unwrap();
         assert_eq!(second.backend_at, [[2, 1]]);
         assert!(!second.backends[0].is_offered(0));
-        let third = second.next(
-            &config("p", &[B, A]),
-            &Used {
-                backends: vec![(0, 0)],
-                ..Used::default()
-            },
-        );
+        let third = second
+            .next(
+                &config("p", &[B, A]),
+                &Used {
+                    backends: vec![(0, 0)],
+                    ..Used::default()
+                },
+            )
+            .unwrap();
         assert_eq!(third.backend_at, [[1, 0]]);
         assert_eq!(third.backends[0].seat(0), first.backends[0].seat(0));
         assert_eq!(third.sockets.seat(0), first.sockets.seat(0));
@@ -379,28 +394,32 @@ mod tests {
 
     #[test]
     fn a_place_is_given_away_when_nothing_refers_to_it_and_not_in_the_reload_that_frees_it() {
-        let mut layout = Layout::of(&config("p", &[A]));
+        let mut layout = Layout::of(&config("p", &[A])).unwrap();
         let used = Used {
             backends: vec![(0, 0)],
             ..Used::default()
         };
-        layout = layout.next(&config("p", &[B]), &used);
+        layout = layout.next(&config("p", &[B]), &used).unwrap();
         assert_eq!(layout.backend_at, [[1]]);
-        layout = layout.next(&config("p", &[B, C]), &used);
+        layout = layout.next(&config("p", &[B, C]), &used).unwrap();
         assert_eq!(layout.backend_at, [[1, 2]]);
         let seat = layout.backends[0].seat(0);
-        layout = layout.next(&config("p", &[B, "10.0.0.4:1"]), &Used::default());
+        layout = layout
+            .next(&config("p", &[B, "10.0.0.4:1"]), &Used::default())
+            .unwrap();
         assert_eq!(layout.backend_at, [[1, 0]]);
         assert_ne!(layout.backends[0].seat(0), seat);
     }
 
     #[test]
     fn many_reloads_take_no_more_places_than_two() {
-        let mut layout = Layout::of(&config("p0", &[A]));
+        let mut layout = Layout::of(&config("p0", &[A])).unwrap();
         for n in 1..100 {
             let backend = format!("10.0.0.1:{n}");
             let pool = format!("p{n}");
-            layout = layout.next(&config(&pool, &[&backend]), &Used::default());
+            layout = layout
+                .next(&config(&pool, &[&backend]), &Used::default())
+                .unwrap();
             let lens = [
                 layout.pools.len(),
                 layout.routes.len(),
@@ -408,25 +427,25 @@ mod tests {
             ];
             assert!(lens.iter().all(|len| *len <= 3), "{lens:?}");
         }
-        layout = layout.next(&config("p", &[A]), &Used::default());
-        layout = layout.next(&config("p", &[A]), &Used::default());
-        layout = layout.next(&config("p", &[A]), &Used::default());
+        layout = layout.next(&config("p", &[A]), &Used::default()).unwrap();
+        layout = layout.next(&config("p", &[A]), &Used::default()).unwrap();
+        layout = layout.next(&config("p", &[A]), &Used::default()).unwrap();
         let taken = layout.topology().backends().count();
         assert_eq!(taken, 1);
     }
 
     #[test]
     fn a_pool_stays_while_a_flow_could_still_use_it() {
-        let layout = Layout::of(&config("p", &[A, B]));
+        let layout = Layout::of(&config("p", &[A, B])).unwrap();
         let used = Used {
             routes: vec![0],
             ..Used::default()
         };
-        let layout = layout.next(&config("q", &[C]), &used);
-        let layout = layout.next(&config("q", &[C]), &used);
+        let layout = layout.next(&config("q", &[C]), &used).unwrap();
+        let layout = layout.next(&config("q", &[C]), &used).unwrap();
         assert_eq!(layout.pools.name(0), Some(&"p".to_owned()));
         assert_eq!(layout.topology().backends().count(), 3);
-        let layout = layout.next(&config("q", &[C]), &Used::default());
+        let layout = layout.next(&config("q", &[C]), &Used::default()).unwrap();
         assert_eq!(layout.topology().backends().count(), 1);
     }
 }

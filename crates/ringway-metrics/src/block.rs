@@ -139,7 +139,7 @@ pub struct PipeCounters {
 
 /// What one worker counts about one listener.
 ///
-/// At rest, over all workers and the listener's routes:
+/// At rest, over all workers and the listener's routes, those that a reload took away included:
 /// `connections_total = Σ refused + connections + Σ closed`.
 #[derive(Debug, Default)]
 #[repr(align(128))]

@@ -149,3 +149,33 @@ fn nobody_to_talk_to_is_exit_code_1() {
         }
     }
 }
+
+#[test]
+fn a_reload_says_what_changed_and_exits_as_its_answer_says() {
+    let folder = config("127.0.0.1:0", greeter(), "127.0.0.1:0");
+    let mut running = Background::start(&["run", "-c", folder.file()]);
+    let admin = address_in(&running.line_with("\"admin endpoint\""));
+    let text = std::fs::read_to_string(folder.file()).expect("the file");
+    let reload = |text: &str| {
+        std::fs::write(folder.file(), text).expect("the file can be written");
+        ringway(&["reload", "--admin", &admin])
+    };
+    let changed = reload(&text.replace("drain: 1s", "drain: 2s"));
+    assert_eq!(changed.code, Some(0), "{}", changed.err);
+    assert!(
+        changed.out.contains("shutdown.drain: 1s -> 2s\n"),
+        "{}",
+        changed.out
+    );
+    let invalid = reload(&format!("{text}\nnothing: 1\n"));
+    assert_eq!(invalid.code, Some(78), "{}", invalid.err);
+    assert!(invalid.err.contains(":7:1: nothing"), "{}", invalid.err);
+    let fixed = reload(&text.replace("workers: 1", "workers: 2"));
+    assert_eq!(fixed.code, Some(1), "{}", fixed.err);
+    assert!(fixed.err.contains("workers: 1 -> 2"), "{}", fixed.err);
+    running.signal(Signal::TERM);
+    let (lines, ended) = running.end();
+    assert_eq!(ended.code(), Some(0), "{lines:#?}");
+    let gone = ringway(&["reload", "--admin", &admin]);
+    assert_eq!(gone.code, Some(1), "{}", gone.err);
+}
