@@ -104,7 +104,7 @@ fn every_command_has_a_page_that_formats_without_a_warning() {
         "ringway-drain.1",
         "ringway-man.1",
         "ringway-proxy.1",
-            "ringway-reload.1",
+        "ringway-reload.1",
         "ringway-run.1",
         "ringway-schema.1",
         "ringway-status.1",

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::Signal;
 
 use crate::arrivals::{Outcome, try_in};
-use crate::backend::{Backend, Server, closed_address};
+use crate::backend::{Backend, Server, closed_address, free_address};
 use crate::eventually::{until, until_file, until_is};
 use crate::instance::Ringway;
 use crate::peers::{connect, patient, read_exactly};
@@ -122,6 +122,10 @@ fn what_stays_keeps_its_health_and_its_counts_wherever_it_is_in_the_file() {
     // Checks that end: everybody counts as up, and the threads that made them are gone.
     ringway.reload_as(&Setup::to(pool).workers(2));
     assert_eq!(ringway.backend_state(2), "unknown");
+    until("the threads that checked are gone", || {
+        let threads = ringway.process.threads();
+        !threads.iter().any(|name| name.starts_with("ringway-keep"))
+    });
     ringway.hold_this();
 }
 
@@ -226,14 +230,14 @@ fn listeners_come_and_go_and_come_back() {
         "pools: {{p: {{backends: [{{address: \"{}\"}}], health_check: off}}}}\n",
         server.address()
     );
-    let port = closed_address().port();
+    let port = free_address().port();
     let with = |listeners: &str| file(&ringway, &format!("listeners: {{{listeners}}}\n{pools}"));
     let first = "l: {bind: \"127.0.0.1:0\", pool: p}";
     let second = format!(
-        "m: {{bind: [\"127.0.0.1:{port}\", \"[::1]:{port}\", \"unix:DIR/m.sock\"], pool: p}}"
+        "m: {{bind: [\"127.7.7.7:{port}\", \"[::1]:{port}\", \"unix:DIR/m.sock\"], pool: p}}"
     );
     let [one, both] = [with(first), with(&format!("{first}, {second}"))];
-    let v4: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    let v4: SocketAddr = format!("127.7.7.7:{port}").parse().unwrap();
     let v6: SocketAddr = format!("[::1]:{port}").parse().unwrap();
     let path = ringway.dir().join("m.sock");
     ringway.rewrite_as(&one);
@@ -260,20 +264,20 @@ fn listeners_come_and_go_and_come_back() {
 fn an_address_moves_to_another_listener_with_its_socket() {
     let [a, b] = [b'a', b'b'].map(Server::echo);
     let ringway = Setup::to([a.address()]).workers(2).start();
-    let port = closed_address().port();
+    let port = free_address().port();
     let with = |name: &str, pool: &str, tcp: &str| {
         let pool_of = |name: &str, server: &Server| {
             let address = server.address();
             format!("{name}: {{backends: [{{address: \"{address}\"}}], health_check: off}}")
         };
         let (pa, pb) = (pool_of("pa", &a), pool_of("pb", &b));
-        let listener = format!("{name}: {{bind: \"127.0.0.1:{port}\", pool: {pool}{tcp}}}");
+        let listener = format!("{name}: {{bind: \"127.7.7.7:{port}\", pool: {pool}{tcp}}}");
         file(
             &ringway,
             &format!("listeners: {{{listener}}}\npools: {{{pa}, {pb}}}\n"),
         )
     };
-    let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    let address: SocketAddr = format!("127.7.7.7:{port}").parse().unwrap();
     ringway.rewrite_as(&with("x", "pa", ""));
     ringway.reload();
     let descriptors = ringway.process.descriptors_kept();
