@@ -106,6 +106,7 @@ impl Plan {
                     // Every listener has one route, and they come in the same order.
                     route: place(at),
                     admission: listener.admission.clone(),
+                    inspect: None,
                     over: listener.over,
                 })
                 .collect(),
@@ -140,6 +141,7 @@ impl PlannedPool {
             when_backend_down: self.when_backend_down,
             outlier: self.outlier,
             slow_start: self.slow_start,
+            send_proxy: None,
             backends: self.backends.iter().map(backend).collect(),
         }
     }

@@ -5,6 +5,7 @@ mod copying;
 mod deadlines;
 mod ending;
 mod promotion;
+mod looking;
 mod resetting;
 mod rig;
 mod splicing;

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
 use ringway_metrics::{AcceptError, RefusedReason};
@@ -12,6 +13,7 @@ use ringway_uring::{Errno, Operation, arm_reset, local_address, peer_address, re
 
 use crate::access::{AccessRecord, Conclusion};
 use crate::admission::{Admission, Permit};
+use crate::inspect::{Inspect, Inspection};
 use crate::slots::{SLOTS_MAX, Slot};
 use crate::spec::ListenerSpec;
 use crate::tag::Tag;
@@ -49,7 +51,28 @@ struct Socket {
 struct Listener {
     route: u16,
     admission: Admission,
+    inspect: Option<Arc<Inspect>>,
     over: CloseHow,
+}
+
+impl Listener {
+    /// Whether the real client's address decides anything before its bytes do.
+    fn asks_who(&self) -> bool {
+        match &self.inspect {
+            Some(inspect) if inspect.trusted.is_some() => true,
+            Some(_) | None => self.admission.asks_who(),
+        }
+    }
+
+    fn admit(&self, client: Option<SocketAddr>, now: Moment) -> Result<Permit, RefusedReason> {
+        match &self.inspect {
+            Some(inspect) if inspect.trusted.is_some() => match inspect.trusts(client) {
+                true => self.admission.reserve(),
+                false => Err(RefusedReason::ProxyProtocol),
+            },
+            Some(_) | None => self.admission.admit(client.map(|at| at.ip()), now),
+        }
+    }
 }
 
 /// All listening sockets of a worker.
@@ -76,11 +99,13 @@ impl Acceptor {
                 sockets,
                 route,
                 admission,
+                inspect,
                 over,
             } = spec;
             acceptor.listeners.push(Listener {
                 route,
                 admission,
+                inspect,
                 over,
             });
             let sockets = sockets.into_iter();
@@ -130,6 +155,16 @@ impl Acceptor {
         self.listeners[usize::from(listener)]
             .admission
             .release(permit);
+    }
+
+    /// What is read of this listener's connections, and who is let in then.
+    pub(crate) fn rules(&self, listener: usize) -> (&Inspect, &Admission) {
+        let Listener {
+            inspect, admission, ..
+        } = &self.listeners[listener];
+        let inspect = inspect.as_deref();
+        let inspect = inspect.expect("invariant: a flow that looks has something to look for");
+        (inspect, admission)
     }
 
     pub(crate) fn over(&self, listener: u16) -> CloseHow {
@@ -251,7 +286,7 @@ impl Worker {
             }
         };
         block.connections_total.increment();
-        let permit = match place.admission.admit(client.map(|at| at.ip()), self.now) {
+        let permit = match place.admit(client, self.now) {
             Ok(permit) => permit,
             Err(reason) => return self.refuse(listener, fd, client, reason),
         };
@@ -260,14 +295,16 @@ impl Worker {
             return self.refuse(listener, fd, client, RefusedReason::Resources);
         }
         let route = place.route;
-        self.open(route, fd, client, permit);
+        let inspect = place.inspect.as_deref();
+        let inspection = inspect.map(|inspect| Box::new(Inspection::new(inspect, client)));
+        self.open(route, fd, client, permit, inspection);
     }
 
     /// The client's address, where anything depends on it: it costs a system call. An error where
     /// admission does, and there is none any more.
     fn client(&self, place: &Listener, fd: BorrowedFd<'_>) -> Result<Option<SocketAddr>, Errno> {
         let pool = self.routes[usize::from(place.route)].pool;
-        if place.admission.asks_who() {
+        if place.asks_who() {
             peer_address(fd)
         } else if self.access.is_some() || self.pools[usize::from(pool)].needs_key() {
             Ok(peer_address(fd).ok().flatten())
@@ -304,7 +341,14 @@ impl Worker {
         self.ring.close(fd);
     }
 
-    fn open(&mut self, route: u16, fd: OwnedFd, client: Option<SocketAddr>, permit: Permit) {
+    fn open(
+        &mut self,
+        route: u16,
+        fd: OwnedFd,
+        client: Option<SocketAddr>,
+        permit: Permit,
+        inspection: Option<Box<Inspection>>,
+    ) {
         let spec = self.routes[usize::from(route)];
         self.blocks.listeners[usize::from(spec.listener)]
             .connections
@@ -312,7 +356,7 @@ impl Worker {
         self.blocks.worker.connections.increment();
         let record = self.access.is_some().then(|| {
             let mut record = AccessRecord::opened(self.index, spec.listener, client, self.now);
-            record.pool = Some(spec.pool);
+            record.pool = inspection.is_none().then_some(spec.pool);
             Box::new(record)
         });
         let slot = self.slots.insert(Slot {
@@ -330,6 +374,8 @@ impl Worker {
             connected: None,
             permit,
             key: client.map_or(0, crate::effects::source_key),
+            inspection,
+            said: None,
             record,
         });
         self.feed(slot, Input::Accepted);

@@ -6,20 +6,22 @@
 //! [`Admission`]), touched when a connection opens and closes only.
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
-//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`,
-//! `outlier.rs`.
+//! to operation), `accept.rs`, `inspect.rs`, `attempt.rs`, `announce.rs`, `drain.rs`, `outlier.rs`.
 #![forbid(unsafe_code)]
 
 mod accept;
 mod access;
 mod admission;
+mod announce;
 mod attempt;
 mod clock;
 mod dispatch;
 mod drain;
 mod effects;
+mod inspect;
 mod limit;
 mod mailbox;
+mod names;
 mod outlier;
 mod rate;
 mod record;
@@ -33,8 +35,10 @@ mod worker;
 
 pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion};
 pub use admission::Admission;
+pub use inspect::Inspect;
 pub use limit::Limit;
 pub use mailbox::Message;
+pub use names::{NameRule, NameTable};
 pub use outlier::{EjectionNotice, NoticeSink};
 pub use rate::SharedRate;
 pub use record::labels_of;

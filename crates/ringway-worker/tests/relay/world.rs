@@ -119,6 +119,7 @@ impl World {
                 sockets: vec![listener],
                 route: 0,
                 admission: Admission::default(),
+                inspect: None,
                 over: CloseHow::Reset,
             }],
             routes: vec![RouteSpec {
@@ -132,6 +133,7 @@ impl World {
                 table: None,
                 when_backend_down: WhenBackendDown::Keep,
                 outlier: None,
+                send_proxy: None,
                 slow_start: None,
                 backends: addresses
                     .iter()
