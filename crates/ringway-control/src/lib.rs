@@ -24,6 +24,7 @@ mod keepers;
 mod limits;
 mod plan;
 mod procfs;
+mod routing;
 mod scrape;
 mod signals;
 mod sockets;

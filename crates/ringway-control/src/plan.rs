@@ -1,8 +1,8 @@
 //! From a configuration to what every worker is given: names become indices, addresses become what
 //! connect(2) takes, maxima become counters that all workers share.
 //!
-//! Invariant: listener `i`, route `i`, pool `i` and backend `i` mean the same in the configuration,
-//! in the topology of the metrics and in every worker.
+//! Invariant: listener `i`, pool `i` and backend `i` mean the same in the configuration, in the
+//! topology of the metrics and in every worker, and route `i` in the latter two.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +14,15 @@ use ringway_flow::{CloseHow, FlowParams, Timeouts};
 use ringway_health::OutlierParams;
 use ringway_metrics::{ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::ConnectAddress;
+use ringway_wire::ProxyVersion;
 use ringway_worker::{
-    AccessQueue, Admission, BackendSpec, Limit, ListenerSpec, NoticeSink, PoolSpec, RouteSpec,
-    SharedRate, SourceLimit, SourceRate, WhenBackendDown, WorkerSpec, buffer_size,
+    AccessQueue, Admission, BackendSpec, Inspect, Limit, ListenerSpec, NoticeSink, PoolSpec,
+    RouteSpec, SharedRate, SourceLimit, SourceRate, WhenBackendDown, WorkerSpec, buffer_size,
 };
 
 use crate::error::StartError;
 use crate::limits::Limits;
+use crate::routing;
 
 /// What all workers have in common.
 #[derive(Debug)]
@@ -36,7 +38,9 @@ pub(crate) struct Plan {
 
 #[derive(Debug)]
 struct PlannedListener {
-    route: RouteSpec,
+    routes: Vec<RouteSpec>,
+    first_route: u16,
+    inspect: Option<Arc<Inspect>>,
     admission: Admission,
     over: CloseHow,
 }
@@ -48,6 +52,7 @@ struct PlannedPool {
     when_backend_down: WhenBackendDown,
     table: Option<Arc<MaglevTable>>,
     outlier: Option<OutlierParams>,
+    send_proxy: Option<ProxyVersion>,
     slow_start: Option<Duration>,
     backends: Vec<PlannedBackend>,
 }
@@ -74,14 +79,18 @@ pub(crate) struct Own {
 
 impl Plan {
     pub(crate) fn new(config: &Config, limits: &Limits) -> Result<Plan, StartError> {
+        let mut routes = 0;
         let listeners = config.listeners.iter().enumerate();
+        let listeners = listeners.map(|(at, listener)| {
+            let planned = planned_listener(place(at), routes, listener, config);
+            routes += place(planned.routes.len());
+            planned
+        });
         Ok(Plan {
             topology: Arc::new(topology(config)),
             connections: Arc::new(Limit::new(limits.connections_max)),
             epoch: Instant::now(),
-            listeners: listeners
-                .map(|(at, listener)| planned_listener(place(at), listener, config))
-                .collect(),
+            listeners: listeners.collect(),
             pools: config
                 .pools
                 .iter()
@@ -100,20 +109,18 @@ impl Plan {
             epoch: self.epoch,
             seed: own.seed,
             listeners: sockets
-                .enumerate()
-                .map(|(at, (sockets, listener))| ListenerSpec {
+                .map(|(sockets, listener)| ListenerSpec {
                     sockets,
-                    // Every listener has one route, and they come in the same order.
-                    route: place(at),
+                    route: listener.first_route,
                     admission: listener.admission.clone(),
-                    inspect: None,
+                    inspect: listener.inspect.clone(),
                     over: listener.over,
                 })
                 .collect(),
             routes: self
                 .listeners
                 .iter()
-                .map(|listener| listener.route)
+                .flat_map(|listener| listener.routes.iter().copied())
                 .collect(),
             pools: self.pools.iter().map(PlannedPool::spec).collect(),
             blocks: own.blocks,
@@ -141,7 +148,7 @@ impl PlannedPool {
             when_backend_down: self.when_backend_down,
             outlier: self.outlier,
             slow_start: self.slow_start,
-            send_proxy: None,
+            send_proxy: self.send_proxy,
             backends: self.backends.iter().map(backend).collect(),
         }
     }
@@ -171,17 +178,45 @@ fn topology(config: &Config) -> Topology {
             .collect(),
         routes: listeners
             .enumerate()
-            .map(|(at, l)| RouteNames {
-                listener: at,
-                pool: l.pool,
+            .flat_map(|(listener, it)| {
+                let pools = routing::pools(it).into_iter();
+                pools.map(move |pool| RouteNames { listener, pool })
             })
             .collect(),
         pools: config.pools.iter().map(names).collect(),
     }
 }
 
-fn planned_listener(at: u16, listener: &Listener, config: &Config) -> PlannedListener {
-    let pool = &config.pools[listener.pool];
+fn planned_listener(
+    at: u16,
+    first_route: u16,
+    listener: &Listener,
+    config: &Config,
+) -> PlannedListener {
+    let over = match listener.limits.over {
+        Over::Reset => CloseHow::Reset,
+        Over::Close => CloseHow::Fin,
+    };
+    let inspect = routing::inspect(listener, first_route);
+    let route = |pool: usize| RouteSpec {
+        listener: at,
+        pool: place(pool),
+        flow: match &inspect {
+            Some(_) => flow_params(listener, &config.pools[pool], over)
+                .looking_first(listener.timeouts.handshake),
+            None => flow_params(listener, &config.pools[pool], over),
+        },
+    };
+    PlannedListener {
+        routes: routing::pools(listener).into_iter().map(route).collect(),
+        first_route,
+        inspect: inspect.map(Arc::new),
+        admission: admission(listener),
+        over,
+    }
+}
+
+fn flow_params(listener: &Listener, pool: &Pool, over: CloseHow) -> FlowParams {
     let timeouts = Timeouts {
         connect: Some(pool.connect_timeout),
         first_byte: listener.timeouts.first_byte,
@@ -189,20 +224,8 @@ fn planned_listener(at: u16, listener: &Listener, config: &Config) -> PlannedLis
         half_close: listener.timeouts.half_close,
         lifetime: listener.timeouts.lifetime,
     };
-    let over = match listener.limits.over {
-        Over::Reset => CloseHow::Reset,
-        Over::Close => CloseHow::Fin,
-    };
     let attempts = u8::try_from(pool.connect_attempts).unwrap_or(u8::MAX);
-    PlannedListener {
-        route: RouteSpec {
-            listener: at,
-            pool: place(listener.pool),
-            flow: FlowParams::new(&timeouts, listener.relay, attempts, buffer_size(), over),
-        },
-        admission: admission(listener),
-        over,
-    }
+    FlowParams::new(&timeouts, listener.relay, attempts, buffer_size(), over)
 }
 
 /// What is not configured is not there, and costs nothing.
@@ -250,6 +273,7 @@ fn planned_pool(pool: &Pool) -> Result<PlannedPool, StartError> {
         },
         table,
         outlier: pool.outlier,
+        send_proxy: pool.send_proxy,
         slow_start: pool.slow_start,
         backends,
     })

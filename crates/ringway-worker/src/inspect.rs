@@ -144,10 +144,10 @@ impl Worker {
                 return Ok(None);
             }
             let source = inspection.said.source().or(inspection.peer);
-            admission.admit_source(&mut held.permit, source.map(|at| at.ip()), self.now)?;
             if let (Some(record), Some(source)) = (&mut held.record, source) {
                 record.client = Some(source);
             }
+            admission.admit_source(&mut held.permit, source.map(|at| at.ip()), self.now)?;
         }
         let Some(names) = &inspect.names else {
             return inspect.default.ok_or(RefusedReason::NoRoute).map(Some);

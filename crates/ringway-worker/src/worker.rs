@@ -198,7 +198,11 @@ impl Worker {
             routes: spec.routes,
             pools,
             draw: Draw::new(spec.seed),
-            instance: stable_hash(&spec.seed.to_be_bytes()),
+            instance: stable_hash(
+                &[spec.seed, u64::from(spec.index)]
+                    .map(u64::to_be_bytes)
+                    .concat(),
+            ),
             scratch: Vec::new(),
             drain: None,
             blocks: spec.blocks,
