@@ -17,6 +17,9 @@ use crate::setup::Setup;
 const V1: &str = "send_proxy_protocol: v1";
 const V2: &str = "send_proxy_protocol: v2";
 
+/// Source and destination.
+type Ends = (SocketAddr, SocketAddr);
+
 /// The line at the start of a stream, and nothing behind it.
 fn line(mut stream: impl Read) -> Vec<u8> {
     let mut line = Vec::new();
@@ -156,7 +159,7 @@ fn a_chain_passes_on_what_was_announced() {
         let six = (at("[2001:db8::7]:9"), at("[2001:db8::1]:443"));
         let tlvs = [tlv(AUTHORITY, b"a.example"), tlv(UNIQUE_ID, b"one\0two")].concat();
         let real = |client: &TcpStream| (client.local_addr().unwrap(), ringway.address());
-        let headers: Vec<(Vec<u8>, Option<(SocketAddr, SocketAddr)>)> = vec![
+        let headers: Vec<(Vec<u8>, Option<Ends>)> = vec![
             (header::v1(four.0, four.1), Some(four)),
             (header::v1(six.0, six.1), Some(six)),
             (header::v2(four.0, four.1, &tlvs), Some(four)),
