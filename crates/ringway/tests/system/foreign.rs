@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::backend::closed_address;
+use crate::backend::Backend;
 use crate::eventually::until;
 
 /// Whether all of these programs are there; says which is not.
@@ -21,6 +21,11 @@ pub(crate) fn are_there(programs: &[&str]) -> bool {
         found
     };
     programs.iter().filter(is_there).count() == programs.len()
+}
+
+/// Not of 127.0.0.1, where other tests count on addresses that nobody listens on.
+fn free_address() -> SocketAddr {
+    Backend::at(SocketAddr::from(([127, 0, 1, 1], 0))).address()
 }
 
 fn command(program: &str) -> Command {
@@ -42,7 +47,7 @@ impl Neighbour {
     /// `file` has the places `{0}`, `{1}` and so on for `ports` addresses, and `{dir}`.
     fn start(program: &str, file: &str, ports: usize, arguments: &[&str]) -> Neighbour {
         let dir = tempfile::TempDir::new().unwrap();
-        let addresses: Vec<SocketAddr> = (0..ports).map(|_| closed_address()).collect();
+        let addresses: Vec<SocketAddr> = (0..ports).map(|_| free_address()).collect();
         let place = |text: &str| {
             let mut text = text.replace("{dir}", dir.path().to_str().unwrap());
             for (number, address) in addresses.iter().enumerate() {
