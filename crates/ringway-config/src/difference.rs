@@ -11,8 +11,9 @@ use std::time::Duration;
 use crate::limits::QUOTE_CHARS_MAX;
 use crate::model::{
     Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Listener, ListenerLimits,
-    ListenerTimeouts, Log, Pool, Shutdown, TcpOptions, Workers,
+    ListenerTimeouts, Log, Pool, ProxyProtocol, Route, Shutdown, TcpOptions, Workers,
 };
+use crate::routes::NamePattern;
 
 /// One key that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +184,8 @@ fn listener_facts(listener: &Listener, config: &Config) -> Vec<Fact> {
         name: _,
         binds,
         pool,
+        routes,
+        proxy_protocol: ProxyProtocol { mode, trusted },
         access: Access { allow, deny },
         limits,
         timeouts,
@@ -191,7 +194,13 @@ fn listener_facts(listener: &Listener, config: &Config) -> Vec<Fact> {
     } = listener;
     let mut facts = vec![
         ("bind", list(binds)),
-        ("pool", config.pools[*pool].name.clone()),
+        (
+            "pool",
+            pool.map_or_else(|| "none".to_owned(), |at| config.pools[at].name.clone()),
+        ),
+        ("routes", route_list(routes, config)),
+        ("proxy_protocol.mode", lower(mode)),
+        ("proxy_protocol.trusted", list(trusted)),
         ("access.allow", list(allow)),
         ("access.deny", list(deny)),
         ("relay", lower(relay)),
@@ -200,6 +209,32 @@ fn listener_facts(listener: &Listener, config: &Config) -> Vec<Fact> {
     facts.extend(timeout_facts(timeouts));
     facts.extend(tcp_facts(tcp));
     facts
+}
+
+fn route_list(routes: &[Route], config: &Config) -> String {
+    let route = |route: &Route| {
+        let Route {
+            names,
+            protocols,
+            pool,
+        } = route;
+        let dotted = |name: &NamePattern| match name.is_wildcard {
+            true => format!("*.{}", name.name),
+            false => name.name.clone(),
+        };
+        let names: Vec<String> = names.iter().map(dotted).collect();
+        let alpn = match protocols.is_empty() {
+            true => String::new(),
+            false => format!(" {}", list(protocols)),
+        };
+        format!(
+            "[{}]{alpn} to {}",
+            names.join(", "),
+            config.pools[*pool].name
+        )
+    };
+    let routes: Vec<String> = routes.iter().map(route).collect();
+    format!("[{}]", routes.join(", "))
 }
 
 fn limit_facts(limits: &ListenerLimits) -> [Fact; 5] {
@@ -222,14 +257,16 @@ fn limit_facts(limits: &ListenerLimits) -> [Fact; 5] {
     ]
 }
 
-fn timeout_facts(timeouts: &ListenerTimeouts) -> [Fact; 4] {
+fn timeout_facts(timeouts: &ListenerTimeouts) -> [Fact; 5] {
     let ListenerTimeouts {
+        handshake,
         first_byte,
         idle,
         half_close,
         lifetime,
     } = timeouts;
     [
+        ("timeouts.handshake", optional_time(*handshake)),
         ("timeouts.first_byte", optional_time(*first_byte)),
         ("timeouts.idle", optional_time(*idle)),
         ("timeouts.half_close", optional_time(*half_close)),
@@ -278,6 +315,7 @@ fn pool_facts(pool: &Pool) -> Vec<Fact> {
         slow_start,
         connect_timeout,
         connect_attempts,
+        send_proxy,
         when_backend_down,
         when_all_down,
     } = pool;
@@ -297,6 +335,10 @@ fn pool_facts(pool: &Pool) -> Vec<Fact> {
         ("slow_start", optional_time(*slow_start)),
         ("connect.timeout", time(*connect_timeout)),
         ("connect.attempts", connect_attempts.to_string()),
+        (
+            "send_proxy_protocol",
+            send_proxy.as_ref().map_or_else(off, lower),
+        ),
         ("when_backend_down", lower(when_backend_down)),
         ("when_all_down", lower(when_all_down)),
     ]

@@ -18,7 +18,8 @@ use crate::limits::{
     PROBE_INTERVAL_MS_MIN, PROBE_MS_MAX, SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN,
     USER_TIMEOUT_MS_MAX, WEIGHT_MAX,
 };
-use crate::model::{LogFormat, LogLevel, Over, WhenBackendDown};
+use crate::model::{LogFormat, LogLevel, Over, ProxyProtocolMode, WhenBackendDown};
+use crate::routes::{NamePattern, Protocol as AppProtocol};
 use crate::values::{Anything, FilePath, LocalIp, PoolName, Statuses};
 use crate::workers::WorkerChoice;
 
@@ -71,8 +72,9 @@ mapping! {
 mapping! {
     /// One route of a listener.
     Route {
-        "sni" sni: List<String, 1, 1024> = Required, "server names; a leading `*.` is a wildcard";
-        "alpn" alpn: AnyList<String> = Is("[]"), "application protocols; both must match";
+        "sni" sni: List<NamePattern, 1, 1024> = Required, "server names; a leading `*.` is a wildcard";
+        "alpn" alpn: AnyList<AppProtocol> = Is("[]"),
+            "application protocols, one of which must be offered, too";
         "pool" pool: PoolName = Required, "the pool of what matches";
     }
 }
@@ -271,12 +273,6 @@ pub(crate) enum Protocol {
 
 impl Words for Protocol {
     const WORDS: &'static [(&'static str, Self)] = &[("tcp", Self::Tcp), ("udp", Self::Udp)];
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum ProxyProtocolMode {
-    Off,
-    Required,
 }
 
 impl Words for ProxyProtocolMode {

@@ -24,6 +24,7 @@ mod model;
 mod pool_rules;
 mod problem;
 mod proxy;
+mod routes;
 mod scalar;
 mod schema;
 mod suggest;
@@ -42,10 +43,11 @@ pub use difference::{Change, What, difference};
 pub use load::{LoadError, load, load_settled, parse};
 pub use model::{
     Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
-    ListenerLimits, ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, Shutdown, TcpOptions,
-    WhenBackendDown, Workers,
+    ListenerLimits, ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, ProxyProtocol,
+    ProxyProtocolMode, Route, Shutdown, TcpOptions, WhenBackendDown, Workers,
 };
 pub use problem::{Errors, Problem};
 pub use proxy::{Proxy, ProxyError};
+pub use routes::NamePattern;
 pub use schema::schema;
 pub use summary::summary;

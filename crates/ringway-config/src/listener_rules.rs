@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use crate::address::BindAddress;
 use crate::compound::{List, OneOrMany};
 use crate::keys;
-use crate::model::Access;
+use crate::model::{Access, ProxyProtocolMode};
 use crate::problem::Collector;
 use crate::walk::Field;
 
@@ -25,7 +25,7 @@ fn check_proxy_protocol(raw: &keys::Listener, found: &mut Collector<'_>) {
         return;
     };
     let (mode, trusted) = (protocol.mode.get(), protocol.trusted.get());
-    if mode == Some(&keys::ProxyProtocolMode::Required)
+    if mode == Some(&ProxyProtocolMode::Required)
         && trusted.is_some_and(|List(networks)| networks.is_empty())
     {
         let message = "`mode: required` needs `trusted`, the networks whose header is believed";
@@ -33,8 +33,12 @@ fn check_proxy_protocol(raw: &keys::Listener, found: &mut Collector<'_>) {
     }
 }
 
-/// Clients of Unix sockets have no address: what looks at it would have no effect.
+/// Clients of Unix sockets have no address but that of a header: what looks at it would have no effect.
 fn check_sources(raw: &keys::Listener, found: &mut Collector<'_>) {
+    let protocol = raw.proxy_protocol.get();
+    if protocol.and_then(|it| it.mode.get()) == Some(&ProxyProtocolMode::Required) {
+        return;
+    }
     let Some(OneOrMany(binds)) = raw.bind.get() else {
         return;
     };

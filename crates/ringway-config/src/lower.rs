@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use ringway_health::{OutlierParams, StatusRange};
+use ringway_wire::ProxyVersion;
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
 use crate::amounts::{Int, Rate, Seconds, Size, Time};
@@ -15,10 +16,11 @@ use crate::keys;
 use crate::listener_rules;
 use crate::model::{
     Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
-    ListenerLimits, ListenerTimeouts, Log, Pool, Shutdown, TcpOptions,
+    ListenerLimits, ListenerTimeouts, Log, Pool, ProxyProtocol, Route, Shutdown, TcpOptions,
 };
 use crate::pool_rules;
 use crate::problem::{Collector, quoted};
+use crate::routes::{self, Protocol};
 use crate::suggest::nearest;
 use crate::values::{FilePath, PoolName, Statuses};
 use crate::walk::Field;
@@ -162,13 +164,22 @@ fn listener(
 ) -> Option<Listener> {
     let raw = entry.value.get()?;
     let pool = listener_pool(entry, raw, pools, found);
+    let routes = routes(raw, pools, found);
     let binds = binds(&raw.bind, bound, found);
-    check_loop(&raw.bind, pool.map(|index| pools.addresses(index)), found);
+    let routed = routes.iter().flatten().map(|route| route.pool);
+    let mut leads_to: Vec<usize> = routed.chain(pool.flatten()).collect();
+    leads_to.sort_unstable();
+    leads_to.dedup();
+    for index in leads_to {
+        check_loop(&raw.bind, pools.addresses(index), found);
+    }
     listener_rules::check(raw, found);
     Some(Listener {
         name: entry.name.clone(),
         binds: binds?,
         pool: pool?,
+        routes: routes?,
+        proxy_protocol: proxy_protocol(raw.proxy_protocol.get()?)?,
         access: access(raw.access.get()?)?,
         limits: limits(raw.limits.get()?)?,
         timeouts: timeouts(raw.timeouts.get()?)?,
@@ -177,36 +188,66 @@ fn listener(
     })
 }
 
+/// `Some(None)` is none, `None` is wrong.
 fn listener_pool(
     entry: &Entry<keys::Listener>,
     raw: &keys::Listener,
     pools: &PoolNames<'_>,
     found: &mut Collector<'_>,
-) -> Option<usize> {
-    let routes = raw.routes.get();
-    for route in routes
+) -> Option<Option<usize>> {
+    if let Some(PoolName(name)) = raw.pool.get()? {
+        return pools.resolve(name, &raw.pool, found).map(Some);
+    }
+    if raw.routes.get().is_some_and(|list| list.0.is_empty()) {
+        let message = format!(
+            "`pool` is missing: without it and without routes every connection to `{}` \
+             would be refused",
+            quoted(&entry.name)
+        );
+        reject(found, &raw.pool, message);
+        return None;
+    }
+    Some(None)
+}
+
+fn routes(
+    raw: &keys::Listener,
+    pools: &PoolNames<'_>,
+    found: &mut Collector<'_>,
+) -> Option<Vec<Route>> {
+    let List(routes) = raw.routes.get()?;
+    routes::check(routes, found);
+    let lowered: Vec<Option<Route>> = routes
         .iter()
-        .flat_map(|list| &list.0)
-        .filter_map(Field::get)
-    {
-        if let Some(PoolName(name)) = route.pool.get() {
-            pools.resolve(name, &route.pool, found);
-        }
-    }
-    match raw.pool.get()? {
-        Some(PoolName(name)) => pools.resolve(name, &raw.pool, found),
-        None => {
-            if routes.is_some_and(|list| list.0.is_empty()) {
-                let message = format!(
-                    "`pool` is missing: without it and without routes every connection to `{}` \
-                     would be refused",
-                    quoted(&entry.name)
-                );
-                reject(found, &raw.pool, message);
-            }
-            None
-        }
-    }
+        .map(|field| {
+            let route = field.get()?;
+            let PoolName(name) = route.pool.get()?;
+            let pool = pools.resolve(name, &route.pool, found);
+            Some(Route {
+                names: items(route.sni.get()?)?.cloned().collect(),
+                protocols: items(route.alpn.get()?)?
+                    .map(|Protocol(name)| name.clone())
+                    .collect(),
+                pool: pool?,
+            })
+        })
+        .collect();
+    lowered.into_iter().collect()
+}
+
+/// The items of a list that are all right.
+fn items<T, const MIN: usize, const MAX: usize>(
+    List(fields): &List<T, MIN, MAX>,
+) -> Option<impl Iterator<Item = &T>> {
+    let items: Option<Vec<&T>> = fields.iter().map(Field::get).collect();
+    items.map(Vec::into_iter)
+}
+
+fn proxy_protocol(raw: &keys::ProxyProtocol) -> Option<ProxyProtocol> {
+    Some(ProxyProtocol {
+        mode: *raw.mode.get()?,
+        trusted: items(raw.trusted.get()?)?.copied().collect(),
+    })
 }
 
 fn binds(
@@ -225,13 +266,13 @@ fn binds(
 
 fn check_loop<'d>(
     field: &Field<OneOrMany<BindAddress>>,
-    addresses: Option<impl Iterator<Item = &'d Field<BackendAddress>>>,
+    addresses: impl Iterator<Item = &'d Field<BackendAddress>>,
     found: &mut Collector<'_>,
 ) {
     let Some(OneOrMany(binds)) = field.get() else {
         return;
     };
-    for address in addresses.into_iter().flatten() {
+    for address in addresses {
         let Some(backend) = address.get() else {
             continue;
         };
@@ -273,6 +314,7 @@ fn limits(raw: &keys::Limits) -> Option<ListenerLimits> {
 
 fn timeouts(raw: &keys::Timeouts) -> Option<ListenerTimeouts> {
     Some(ListenerTimeouts {
+        handshake: raw.handshake.get()?.value().map(|Time(duration)| *duration),
         first_byte: raw
             .first_byte
             .get()?
@@ -340,6 +382,11 @@ fn pool(entry: &Entry<keys::Pool>, found: &mut Collector<'_>) -> Option<Pool> {
         backends,
         health,
         outlier,
+        send_proxy: match raw.send_proxy_protocol.get()? {
+            keys::ProxyProtocolVersion::Off => None,
+            keys::ProxyProtocolVersion::V1 => Some(ProxyVersion::V1),
+            keys::ProxyProtocolVersion::V2 => Some(ProxyVersion::V2),
+        },
         slow_start: raw.slow_start.get()?.value().map(|Time(over)| *over),
         connect_timeout: connect.timeout.get()?.0,
         connect_attempts: connect.attempts.get()?.0,

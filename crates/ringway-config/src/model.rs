@@ -11,8 +11,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ringway_balance::{Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
 use ringway_health::{OutlierParams, ProbeParams, StatusRange};
+use ringway_wire::ProxyVersion;
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
+use crate::routes::NamePattern;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +67,13 @@ pub struct Listener {
     pub name: String,
     /// Never empty.
     pub binds: Vec<BindAddress>,
-    /// Index into [`Config::pools`].
-    pub pool: usize,
+    /// Index into [`Config::pools`]; `None` refuses what no route leads anywhere. Then there are
+    /// routes.
+    pub pool: Option<usize>,
+    /// Where the names of a TLS ClientHello lead.
+    pub routes: Vec<Route>,
+    /// The header its clients begin with.
+    pub proxy_protocol: ProxyProtocol,
     /// Who may connect.
     pub access: Access,
     /// How much is let in.
@@ -85,7 +92,9 @@ impl Listener {
         Listener {
             name: name.into(),
             binds,
-            pool,
+            pool: Some(pool),
+            routes: Vec::new(),
+            proxy_protocol: ProxyProtocol::default(),
             access: Access::default(),
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
@@ -93,6 +102,36 @@ impl Listener {
             tcp: TcpOptions::default(),
         }
     }
+}
+
+/// Where some names lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Never empty.
+    pub names: Vec<NamePattern>,
+    /// Application protocols, one of which must be offered; empty is no condition.
+    pub protocols: Vec<String>,
+    /// Index into [`Config::pools`].
+    pub pool: usize,
+}
+
+/// The PROXY protocol of a listener's clients.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProxyProtocol {
+    /// Whether there is a header.
+    pub mode: ProxyProtocolMode,
+    /// Networks whose header is believed; never empty where one is required.
+    pub trusted: Vec<IpNet>,
+}
+
+/// Whether connections begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ProxyProtocolMode {
+    /// What looks like one is payload.
+    #[default]
+    Off,
+    /// They must.
+    Required,
 }
 
 /// Networks that may connect and networks that may not: the longest prefix that holds an address
@@ -142,6 +181,8 @@ pub enum Over {
 /// Deadlines of a listener's connections; `None` is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerTimeouts {
+    /// From accept until PROXY header and ClientHello are complete, where they are read.
+    pub handshake: Option<Duration>,
     /// From accept until the client's first payload byte.
     pub first_byte: Option<Duration>,
     /// No byte in either direction.
@@ -155,6 +196,7 @@ pub struct ListenerTimeouts {
 impl Default for ListenerTimeouts {
     fn default() -> Self {
         ListenerTimeouts {
+            handshake: Some(Duration::from_secs(5)),
             first_byte: None,
             idle: Some(Duration::from_secs(600)),
             half_close: Some(Duration::from_secs(30)),
@@ -233,6 +275,8 @@ pub struct Pool {
     pub health: Option<HealthCheck>,
     /// Ejection of backends that cannot be connected to; `None` is off.
     pub outlier: Option<OutlierParams>,
+    /// The PROXY header its backends get; `None` is none.
+    pub send_proxy: Option<ProxyVersion>,
     /// How long a backend that is back grows to its share; `None` is at once.
     pub slow_start: Option<Duration>,
     /// One attempt to connect.
@@ -254,6 +298,7 @@ impl Pool {
             backends,
             health: Some(HealthCheck::default()),
             outlier: Some(outlier_defaults()),
+            send_proxy: None,
             slow_start: None,
             connect_timeout: Duration::from_secs(3),
             connect_attempts: 3,

@@ -109,6 +109,11 @@ const CHANGES: &[(&str, &str)] = &[
     ("workers", "3"),
     ("listeners.*.bind", "'127.0.0.1:7'"),
     ("listeners.*.pool", "q"),
+    ("listeners.*.routes.sni", "['*.a.example']"),
+    ("listeners.*.routes.alpn", "[h2]"),
+    ("listeners.*.routes.pool", "q"),
+    ("listeners.*.proxy_protocol.mode", "required"),
+    ("listeners.*.proxy_protocol.trusted", "[10.0.0.0/8]"),
     ("listeners.*.access.allow", "[10.0.0.0/8]"),
     ("listeners.*.access.deny", "[10.0.0.0/8]"),
     ("listeners.*.limits.connections", "7"),
@@ -116,6 +121,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("listeners.*.limits.rate", "7/s"),
     ("listeners.*.limits.rate_per_source", "7/s"),
     ("listeners.*.limits.over", "close"),
+    ("listeners.*.timeouts.handshake", "7s"),
     ("listeners.*.timeouts.first_byte", "7s"),
     ("listeners.*.timeouts.idle", "7s"),
     ("listeners.*.timeouts.half_close", "7s"),
@@ -151,6 +157,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("pools.*.outlier.ejection", "7s"),
     ("pools.*.outlier.max_ejection", "7m"),
     ("pools.*.outlier.max_ejected_percent", "7"),
+    ("pools.*.send_proxy_protocol", "v2"),
     ("pools.*.slow_start", "7s"),
     ("pools.*.connect.timeout", "7s"),
     ("pools.*.connect.attempts", "7"),
@@ -166,23 +173,25 @@ const CHANGES: &[(&str, &str)] = &[
 
 /// What must be written for a key to have an effect.
 fn needed_by(key: &str) -> Vec<(&'static str, &'static str)> {
-    let kind = match key.strip_prefix("pools.*.health_check.") {
-        Some("path" | "host" | "status") => "http",
-        Some("send" | "expect") => "exchange",
-        Some(_) | None => return Vec::new(),
-    };
-    vec![("pools.*.health_check.type", kind)]
+    let kind = |kind| vec![("pools.*.health_check.type", kind)];
+    match key {
+        "pools.*.health_check.path" | "pools.*.health_check.host" => kind("http"),
+        "pools.*.health_check.status" => kind("http"),
+        "pools.*.health_check.send" | "pools.*.health_check.expect" => kind("exchange"),
+        "listeners.*.proxy_protocol.mode" => {
+            vec![("listeners.*.proxy_protocol.trusted", "[10.0.0.0/8]")]
+        }
+        key if key.starts_with("listeners.*.routes.") => {
+            vec![("listeners.*.routes", "[{sni: [a.example], pool: p}]")]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// For every unsupported key a value that asks for it.
 const REFUSED: &[(&str, &str)] = &[
     ("listeners.*.protocol", "udp"),
-    ("listeners.*.routes", "[{sni: [a.example], pool: p}]"),
-    ("listeners.*.proxy_protocol.mode", "required"),
-    ("listeners.*.proxy_protocol.trusted", "[10.0.0.0/8]"),
-    ("listeners.*.timeouts.handshake", "7s"),
     ("pools.*.connect.source", "[10.0.0.1]"),
-    ("pools.*.send_proxy_protocol", "v2"),
     ("pools.*.discover", "{dns: a.example}"),
     ("admin.token_file", "/run/token"),
 ];

@@ -21,12 +21,7 @@ const fn row(key: &'static str, only: &'static str) -> Unsupported {
 /// Every key that is not supported.
 pub(crate) static UNSUPPORTED: &[Unsupported] = &[
     row("listeners.*.protocol", "tcp"),
-    row("listeners.*.routes", "[]"),
-    row("listeners.*.proxy_protocol.mode", "off"),
-    row("listeners.*.proxy_protocol.trusted", "[]"),
-    row("listeners.*.timeouts.handshake", "5s"),
     row("pools.*.connect.source", "[]"),
-    row("pools.*.send_proxy_protocol", "off"),
     Unsupported {
         key: "pools.*.discover",
         only: None,

@@ -61,7 +61,10 @@ fn check(text: &str, answer: &Result<Config, Errors>) -> Result<(), TestCaseErro
         Ok(config) => {
             prop_assert!(!config.listeners.is_empty());
             for listener in &config.listeners {
-                prop_assert!(listener.pool < config.pools.len() && !listener.binds.is_empty());
+                let routed = listener.routes.iter().map(|route| route.pool);
+                let mut pools = routed.chain(listener.pool).peekable();
+                prop_assert!(pools.peek().is_some() && !listener.binds.is_empty());
+                prop_assert!(pools.all(|pool| pool < config.pools.len()));
             }
             for pool in &config.pools {
                 prop_assert!(!pool.backends.is_empty());

@@ -10,6 +10,7 @@ use std::time::Instant;
 use ringway_config::{BackendAddress, CheckKind, Config, HealthCheck};
 use ringway_health::{Check, http_request, key_of, owner};
 use ringway_keeper::{KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn};
+use ringway_wire::{Addresses, Command, Extensions, ProxyVersion, V1_LINE_MAX, write_v1, write_v2};
 
 use crate::error::StartError;
 use crate::health::Board;
@@ -36,6 +37,7 @@ pub(crate) fn targets(
             let address = probe_address(&backend.address, check);
             by_keeper[usize::from(keeper)].push(Target {
                 key,
+                preface: preface(pool.send_proxy, check),
                 check: Arc::new(probe_check(check, &address)),
                 address,
                 params: check.params,
@@ -54,6 +56,21 @@ fn probe_address(address: &BackendAddress, check: &HealthCheck) -> ProbeAddress 
         }
         BackendAddress::Unix(path) => ProbeAddress::Unix(Path::to_owned(path)),
     }
+}
+
+/// What a backend that expects a PROXY header gets for a connection of Ringway's own. What is on
+/// another port need not expect one.
+fn preface(version: Option<ProxyVersion>, check: &HealthCheck) -> Arc<[u8]> {
+    let mut header = [0; V1_LINE_MAX];
+    let len = match version.filter(|_| check.port.is_none()) {
+        None => Some(0),
+        Some(ProxyVersion::V1) => write_v1(&Addresses::Unspecified, &mut header),
+        Some(ProxyVersion::V2) => {
+            let (whom, nothing) = (Addresses::Unspecified, Extensions::default());
+            write_v2(Command::Local, &whom, &nothing, &mut header)
+        }
+    };
+    header[..len.expect("invariant: a header without addresses is short")].into()
 }
 
 fn probe_check(check: &HealthCheck, address: &ProbeAddress) -> Check {

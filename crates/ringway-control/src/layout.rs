@@ -14,6 +14,7 @@ use ringway_config::{BindAddress, Config, Listener};
 use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Seat, Topology};
 
 use crate::plan::place;
+use crate::routing;
 
 /// Places of one list at most: what a number of 16 bits counts, and one value free.
 const PLACES_MAX: usize = u16::MAX as usize;
@@ -151,13 +152,19 @@ pub(crate) struct Layout {
     pub(crate) backends: Vec<Places<String>>,
     pub(crate) sockets: Places<String>,
     pub(crate) listener_at: Vec<u16>,
-    /// The route of each listener.
-    pub(crate) route_at: Vec<u16>,
+    /// The routes of each listener, in the order of [`routing::pools`].
+    pub(crate) route_at: Vec<Vec<u16>>,
     pub(crate) pool_at: Vec<u16>,
     pub(crate) backend_at: Vec<Vec<u16>>,
     /// The socket of each address of each listener.
     pub(crate) socket_at: Vec<Vec<u16>>,
     serial: u64,
+}
+
+/// Places as they were asked for: so many for each.
+fn grouped(flat: Vec<u16>, lens: impl Iterator<Item = usize>) -> Vec<Vec<u16>> {
+    let mut flat = flat.into_iter();
+    lens.map(|len| flat.by_ref().take(len).collect()).collect()
 }
 
 impl Layout {
@@ -191,20 +198,20 @@ impl Layout {
         let (pools, pool_at) = self
             .pools
             .next(&names, &mut serial, |at| self.uses_pool(at, usage))?;
-        let wanted: Vec<(u16, u16)> = config
-            .listeners
-            .iter()
-            .zip(&listener_at)
-            .map(|(listener, at)| (*at, pool_at[listener.pool]))
-            .collect();
-        let (routes, route_at) = self
+        let own_routes = |(listener, at): (&Listener, &u16)| -> Vec<(u16, u16)> {
+            let pools = routing::pools(listener).into_iter();
+            pools.map(|pool| (*at, pool_at[pool])).collect()
+        };
+        let wanted = config.listeners.iter().zip(&listener_at).map(own_routes);
+        let wanted: Vec<Vec<(u16, u16)>> = wanted.collect();
+        let (routes, flat) = self
             .routes
-            .next(&wanted, &mut serial, |at| usage.route(at))?;
+            .next(&wanted.concat(), &mut serial, |at| usage.route(at))?;
+        let route_at = grouped(flat, wanted.iter().map(Vec::len));
         let (backends, backend_at) =
             self.next_backends(config, &pools, &pool_at, &mut serial, usage)?;
         let keys: Vec<Vec<String>> = config.listeners.iter().map(socket_keys).collect();
         let (sockets, flat) = self.sockets.next(&keys.concat(), &mut serial, |_| false)?;
-        let mut flat = flat.into_iter();
         Some(Layout {
             listeners,
             routes,
@@ -215,10 +222,7 @@ impl Layout {
             route_at,
             pool_at,
             backend_at,
-            socket_at: keys
-                .iter()
-                .map(|keys| flat.by_ref().take(keys.len()).collect())
-                .collect(),
+            socket_at: grouped(flat, keys.iter().map(Vec::len)),
             serial,
         })
     }

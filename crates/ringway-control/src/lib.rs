@@ -27,6 +27,7 @@ mod limits;
 mod plan;
 mod procfs;
 mod reload;
+mod routing;
 mod scrape;
 mod signals;
 mod sockets;

@@ -229,6 +229,7 @@ impl Plan {
         let specs = self.listeners.iter().map(|listener| ListenerSpec {
             route: listener.route,
             admission: listener.admission.clone(),
+            inspect: listener.inspect.clone(),
             over: listener.over,
         });
         specs.collect()

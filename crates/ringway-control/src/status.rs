@@ -10,6 +10,7 @@ use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, W
 use serde::Serialize;
 
 use crate::instance::{Instance, View, WorkerView, lock};
+use crate::routing;
 
 /// The whole instance.
 #[derive(Debug, Serialize)]
@@ -45,7 +46,9 @@ struct ListenerStatus {
     name: String,
     /// As bound.
     addresses: Vec<String>,
-    pool: String,
+    /// Of what no route leads elsewhere.
+    pool: Option<String>,
+    pools: Vec<String>,
     connections: i64,
     connections_total: u64,
     refused_total: u64,
@@ -198,12 +201,17 @@ impl View {
     fn listener_status(&self, at: usize) -> ListenerStatus {
         let listener = &self.config.listeners[at];
         let place = usize::from(self.layout().listener_at[at]);
+        let pool_name = |pool: usize| self.config.pools[pool].name.clone();
         let sum =
             |count: fn(&ListenerBlock) -> u64| self.sum(|blocks| count(&blocks.listeners[place]));
         ListenerStatus {
             name: listener.name.clone(),
             addresses: self.addresses[at].clone(),
-            pool: self.config.pools[listener.pool].name.clone(),
+            pool: listener.pool.map(pool_name),
+            pools: routing::pools(listener)
+                .into_iter()
+                .map(pool_name)
+                .collect(),
             connections: self.gauge(|blocks| &blocks.listeners[place].connections),
             connections_total: sum(|block| block.connections_total.value()),
             refused_total: sum(|block| total(block.refused.cells())),

@@ -94,6 +94,21 @@ impl ChunkQueue {
         })
     }
 
+    /// All of them, in the order they came.
+    pub(crate) fn iter<'c>(
+        &self,
+        chunks: &'c Chunks,
+    ) -> impl Iterator<Item = Chunk> + Clone + use<'c> {
+        let first = self.first(chunks);
+        std::iter::successors(first, |chunk| {
+            let buffer = chunks.next[usize::from(chunk.buffer)];
+            (buffer != END).then(|| Chunk {
+                buffer,
+                len: chunks.len[usize::from(buffer)],
+            })
+        })
+    }
+
     /// Takes the chunk that came first.
     pub(crate) fn pop(&mut self, chunks: &Chunks) -> Option<Chunk> {
         let chunk = self.first(chunks)?;

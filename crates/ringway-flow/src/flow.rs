@@ -3,15 +3,19 @@
 //!
 //! ```text
 //!  Connecting ──connected──► Relaying ──both ends by FIN, a deadline, a drain──► Closing ─► Finished
-//!      │                        └──one end by RST, bytes before it sent──► Resetting ──┘
-//!      └──no backend left, client reset, a deadline────────────────────────► Closing
+//!    ▲ │                        └──one end by RST, bytes before it sent──► Resetting ──┘
+//!    │ └──no backend left, client reset, a deadline────────────────────────► Closing
+//!  Looking ──refused, any end of the client, a deadline────────────────────► Closing
 //! ```
+//!
+//! Looking comes first where a listener asks for it: the client's first bytes say where to.
 //!
 //! Invariants: `Finished` comes only when nothing is in flight on either socket; a reset is passed on
 //! only after every byte that came before it was acknowledged by the peer (or its deadline passed).
 
 mod deadlines;
 mod ending;
+mod looking;
 
 use crate::chunks::Chunks;
 use crate::half::{Destination, End, Half, Stage};
@@ -63,6 +67,8 @@ impl Turn<'_> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// The client's first bytes do not tell yet where to.
+    Looking,
     /// A connect is in flight, or about to be.
     Connecting,
     Relaying,
@@ -207,6 +213,7 @@ impl Flow {
                 self.pump(from, turn);
             }
             Input::Unsent { side, bytes } => self.on_unsent(side, bytes, turn),
+            Input::Looked(finding) => self.on_looked(finding, turn),
             Input::Deadline => self.on_deadline(turn),
             Input::Close(why) => self.close_for(why, turn),
         }
@@ -270,7 +277,10 @@ impl Flow {
     // ── connecting ──────────────────────────────────────────────────────────────────────────────
 
     fn on_accepted(&mut self, turn: &mut Turn<'_>) {
-        self.connect(turn);
+        match turn.params.handshake {
+            None => self.connect(turn),
+            Some(within) => self.look_first(within),
+        }
         self.pump(Side::Front, turn);
     }
 
@@ -361,6 +371,7 @@ impl Flow {
         let destination = match (from, self.phase) {
             (Side::Front, Phase::Connecting) => Destination::Pending,
             (Side::Back, Phase::Connecting) => return,
+            (Side::Front | Side::Back, Phase::Looking) => return self.pump_looking(turn),
             (Side::Front | Side::Back, _) => Destination::Open,
         };
         self.halves[from].pump(destination, turn);
@@ -422,6 +433,9 @@ impl Flow {
                 self.close_as_ended(turn);
             }
         }
+        if self.phase == Phase::Looking {
+            self.left_early(turn);
+        }
     }
 
     /// The bytes of half `from` cannot be sent.
@@ -444,8 +458,13 @@ impl Flow {
             self.last_moved = turn.now;
             self.deadline_changed = true;
             self.halves[side.other()].die(turn);
-            if self.phase == Phase::Connecting {
-                self.close_as_ended(turn);
+            match self.phase {
+                Phase::Connecting => self.close_as_ended(turn),
+                Phase::Looking => self.left_early(turn),
+                Phase::Relaying
+                | Phase::Resetting { .. }
+                | Phase::Closing { .. }
+                | Phase::Finished => {}
             }
         }
     }

@@ -12,6 +12,7 @@
 //! pieces that would need another buffer are moved together.
 
 mod burst;
+mod looking;
 mod splicing;
 
 use crate::chunks::{BufferNumber, Chunk, ChunkQueue, Gathered};

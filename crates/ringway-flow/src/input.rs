@@ -115,10 +115,27 @@ pub enum Input {
         /// Bytes; 0 also when the kernel cannot tell.
         bytes: u32,
     },
+    /// Answer to [`crate::Output::Look`].
+    Looked(Finding),
     /// The moment of [`crate::Flow::take_deadline_change`] has come.
     Deadline,
     /// Ringway wants the flow gone now.
     Close(Why),
+}
+
+/// What the first bytes of a client tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Not enough yet.
+    More,
+    /// Where to: the flow goes on, by the parameters that its worker gives it from now on. The first
+    /// `skip` bytes, no more than there are, were for Ringway only.
+    Route {
+        /// Bytes that no backend gets.
+        skip: u32,
+    },
+    /// That this connection is refused.
+    Refuse,
 }
 
 /// Whether a multishot operation goes on after this completion.

@@ -22,7 +22,7 @@ pub mod wheel;
 pub use chunks::{BufferNumber, Chunk, Chunks};
 pub use flow::{Flow, Room, Turn};
 pub use half::QUEUED_BYTES_MAX;
-pub use input::{Backlog, Fault, Input, Rearm};
+pub use input::{Backlog, Fault, Finding, Input, Rearm};
 pub use moment::{Moment, Span};
 pub use output::{CloseHow, Operation, Output, Residue};
 pub use params::{FlowParams, RelayMode, Timeouts};

@@ -62,6 +62,9 @@ pub enum Operation {
 /// One request to the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
+    /// Look at all bytes of the client so far, [`crate::Flow::waiting`]; answered at once by
+    /// [`crate::Input::Looked`].
+    Look,
     /// Choose a backend that was not tried yet and connect to it; answered by
     /// [`crate::Input::Connected`] or [`crate::Input::NoBackend`].
     Connect,

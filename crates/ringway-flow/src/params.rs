@@ -44,6 +44,8 @@ pub struct FlowParams {
     pub(crate) attempts: u8,
     pub(crate) chunk_size: u32,
     pub(crate) refuse: CloseHow,
+    /// By when the first bytes must have told where to; `None` where they are not asked.
+    pub(crate) handshake: Option<Span>,
 }
 
 impl FlowParams {
@@ -74,7 +76,15 @@ impl FlowParams {
             attempts: attempts.max(1),
             chunk_size,
             refuse,
+            handshake: None,
         }
+    }
+
+    /// The same for flows whose first bytes are looked at before a backend is chosen: within
+    /// `deadline` of their accept, [`crate::Output::Look`] must have found what it looks for.
+    pub fn looking_first(self, deadline: Option<Duration>) -> FlowParams {
+        let handshake = Some(deadline.into());
+        FlowParams { handshake, ..self }
     }
 
     /// How the flows' bytes are moved.

@@ -37,6 +37,10 @@ pub enum Why {
     HalfClose,
     /// The flow reached `timeouts.lifetime`.
     Lifetime,
+    /// What the first bytes must tell was not there by `timeouts.handshake`, or is too long.
+    Handshake,
+    /// The first bytes say that this connection is not to be relayed.
+    Refused,
     /// No backend could be connected.
     ConnectFailed,
     /// No backend could be chosen; the connection was refused.

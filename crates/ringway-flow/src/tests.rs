@@ -4,6 +4,7 @@ mod connecting;
 mod copying;
 mod deadlines;
 mod ending;
+mod looking;
 mod promotion;
 mod resetting;
 mod rig;

@@ -48,11 +48,15 @@ impl From<Errno> for Miss {
     }
 }
 
-/// Connects once, asks what `check` asks and says how that went.
-pub(crate) async fn probe(address: ProbeAddress, check: Arc<Check>) -> ProbeResult {
+/// Connects once, sends the preface, asks what `check` asks and says how that went.
+pub(crate) async fn probe(
+    address: ProbeAddress,
+    preface: Arc<[u8]>,
+    check: Arc<Check>,
+) -> ProbeResult {
     let outcome = match address {
-        ProbeAddress::Tcp(address) => probe_tcp(address, &check).await,
-        ProbeAddress::Unix(path) => probe_unix(&path, &check).await,
+        ProbeAddress::Tcp(address) => probe_tcp(address, &preface, &check).await,
+        ProbeAddress::Unix(path) => probe_unix(&path, &preface, &check).await,
     };
     match outcome {
         Ok(()) => ProbeResult::Ok,
@@ -61,7 +65,7 @@ pub(crate) async fn probe(address: ProbeAddress, check: Arc<Check>) -> ProbeResu
     }
 }
 
-async fn probe_tcp(address: SocketAddr, check: &Check) -> Result<(), Miss> {
+async fn probe_tcp(address: SocketAddr, preface: &[u8], check: &Check) -> Result<(), Miss> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // Closing resets the connection. A FIN would leave a socket in TIME_WAIT on this side for a minute after
@@ -75,6 +79,7 @@ async fn probe_tcp(address: SocketAddr, check: &Check) -> Result<(), Miss> {
         outcome => outcome?,
     }
     connected_to(&socket, address)?;
+    introduce(&socket, preface)?;
     ask(&socket, check).await
 }
 
@@ -83,6 +88,17 @@ async fn probe_tcp(address: SocketAddr, check: &Check) -> Result<(), Miss> {
 fn readiness(socket: &Socket) -> io::Result<UnixStream> {
     let second = OwnedFd::from(socket.try_clone()?);
     UnixStream::from_std(second.into())
+}
+
+/// A connection that has just been made has room for a header.
+fn introduce(socket: &Socket, preface: &[u8]) -> Result<(), Miss> {
+    if preface.is_empty() {
+        return Ok(());
+    }
+    match send(socket, preface, SendFlags::NOSIGNAL)? {
+        sent if sent == preface.len() => Ok(()),
+        _ => Err(Errno::NOBUFS.into()),
+    }
 }
 
 /// Sends what the check sends and reads until the answer is known.
@@ -141,7 +157,7 @@ fn connected_to(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-async fn probe_unix(path: &Path, check: &Check) -> Result<(), Miss> {
+async fn probe_unix(path: &Path, preface: &[u8], check: &Check) -> Result<(), Miss> {
     let address = SockAddr::unix(path)?;
     loop {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
@@ -152,6 +168,7 @@ async fn probe_unix(path: &Path, check: &Check) -> Result<(), Miss> {
             }
             outcome => {
                 outcome?;
+                introduce(&socket, preface)?;
                 return ask(&socket, check).await;
             }
         }
@@ -182,9 +199,11 @@ mod tests {
     use std::time::Instant;
 
     fn run(address: ProbeAddress) -> ProbeResult {
-        crate::thread::build_runtime()
-            .unwrap()
-            .block_on(probe(address, Arc::new(Check::Connect)))
+        crate::thread::build_runtime().unwrap().block_on(probe(
+            address,
+            Arc::default(),
+            Arc::new(Check::Connect),
+        ))
     }
 
     #[test]

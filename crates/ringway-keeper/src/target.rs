@@ -35,6 +35,8 @@ pub struct Target {
     pub key: BackendKey,
     /// Where to connect to.
     pub address: ProbeAddress,
+    /// Sent before anything that is asked: a PROXY header, where the backend expects one.
+    pub preface: Arc<[u8]>,
     /// What is asked there.
     pub check: Arc<Check>,
     /// How often, how long, and how many results in a row decide.

@@ -10,6 +10,7 @@ use ringway_flow::{CloseHow, Flow, FlowParams, PerSide, RelayMode, Span, Timeout
 
 use crate::kernel::{Kind, Token};
 use crate::link::Link;
+use crate::looks::Looks;
 use crate::peer::{Peer, Script};
 use crate::session::{Deadlines, Session};
 use crate::world::World;
@@ -36,6 +37,9 @@ impl World {
         let refuse = self.dice.pick(&[CloseHow::Fin, CloseHow::Reset]);
         let size = self.kernel.buffer_size;
         let params = FlowParams::new(&timeouts, relay, attempts_max, size, refuse);
+        let looks = self.dice.chance(400);
+        let looks = looks.then(|| Looks::random(&mut self.dice, &self.options.faults));
+        let params = looks.map_or(params, |looks| params.looking_first(span(looks.deadline)));
         self.trace(|| format!("  {token:?} {params:?}"));
         let front = self.kernel.links.len();
         self.kernel.links.push(Link::new(self.window));
@@ -50,6 +54,7 @@ impl World {
             flow: Flow::new(self.now, &params),
             params,
             deadlines,
+            looks,
             attempts_max,
             tried: Tried::new(),
             backend: None,
@@ -73,6 +78,7 @@ impl World {
             resetting_since: None,
             resetting_bytes: u32::MAX,
             closing_since: None,
+            was_full_of_looks: false,
             closed: PerSide::default(),
             ended: None,
         }

@@ -75,11 +75,9 @@ fn is_complete(session: &Session, to: Side, peers: &[Peer]) -> Result<(), String
             half.source_end
         )
     })?;
-    require(source.has_shut && half.taken == source.written, || {
-        format!(
-            "a FIN to {to:?} after {} of {} bytes",
-            half.taken, source.written
-        )
+    let due = source.written - session.skipped(to.other());
+    require(source.has_shut && half.taken == due, || {
+        format!("a FIN to {to:?} after {} of {due} bytes", half.taken)
     })
 }
 
@@ -139,7 +137,8 @@ fn closed_rightly(
             half.source_end == Some(SourceEnd::Reset) || session.halves[side].destination_failed;
         return require(!was_reset, || format!("{side:?} gets a FIN for a reset"));
     }
-    require(ended.why != Why::Fin, || {
+    // Who leaves before it said where to gets what a refused client gets.
+    require(ended.why != Why::Fin || session.is_looking(), || {
         format!("{side:?} is reset after a clean end")
     })?;
     if ended.why == Why::Reset && session.connected && !was_given_up(session) {
@@ -218,6 +217,7 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
         .iter()
         .any(|&from| session.halves[from].source_end.is_some() || session.is_half_dead(from));
     let is_true = match ended.why {
+        Why::Fin if session.is_looking() => session.halves.front.source_end == Some(SourceEnd::Fin),
         Why::Fin => Side::BOTH
             .iter()
             .all(|&from| session.halves[from].source_end == Some(SourceEnd::Fin)),
@@ -229,6 +229,11 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
                 && at >= after(session.born, deadlines.first_byte)
         }
         Why::Lifetime => at >= after(session.born, deadlines.lifetime),
+        Why::Handshake => session.looks.is_some_and(|looks| {
+            let is_late = at >= after(session.born, looks.deadline);
+            !looks.is_over && (is_late || session.was_full_of_looks)
+        }),
+        Why::Refused => session.is_looking() && session.looks.is_some_and(|it| it.refuses),
         Why::ConnectFailed => !session.connected && session.backend_failed,
         Why::Resources => !session.connected && session.host_lacked,
         Why::NoBackend => !session.connected && session.attempts == 0,

@@ -86,6 +86,7 @@ impl World {
 
     fn carry_out(&mut self, slot: usize, output: Output) -> Result<Option<Input>, String> {
         match output {
+            Output::Look => return self.look(slot).map(Some),
             Output::Connect => return self.connect(slot),
             Output::CancelConnect => {
                 let session = self.session_mut(slot)?;
@@ -236,9 +237,10 @@ impl World {
     }
 
     fn receive(&mut self, slot: usize, from: Side, budget: u32) -> Result<(), String> {
-        let whole = budget > 0 && budget.is_multiple_of(self.kernel.buffer_size);
-        require(whole, || format!("a budget of {budget}"))?;
-        let half = &self.session(slot)?.halves[from];
+        let session = self.session(slot)?;
+        let whole = budget.is_multiple_of(self.kernel.buffer_size) || session.is_looking();
+        require(budget > 0 && whole, || format!("a budget of {budget}"))?;
+        let half = &session.halves[from];
         require(!half.starved, || "a receive while starved".into())?;
         let held: u32 = half.buffers.iter().map(|(_, len)| len).sum();
         require(held + budget <= QUEUED_BYTES_MAX, || {
@@ -313,9 +315,11 @@ impl World {
         })?;
         let (from, place) = self.place(slot, buffer)?;
         let half = &mut self.session_mut(slot)?.halves[from];
-        half.buffers.remove(place);
+        let removed = half.buffers.remove(place);
+        let (_, len) = removed.ok_or("invariant: it has a place")?;
         if place == 0 {
-            half.head_sent = 0;
+            // What was skipped may reach beyond the first buffer.
+            half.head_sent = half.head_sent.saturating_sub(len);
         }
         self.kernel.buffers.give_back(buffer);
         Ok(())

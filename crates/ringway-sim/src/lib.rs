@@ -17,6 +17,7 @@ mod dice;
 mod executor;
 mod kernel;
 mod link;
+mod looks;
 mod options;
 mod peer;
 mod progress;

@@ -121,11 +121,13 @@ pub enum Canary {
     ForgetFin,
     /// A watch never tells of a reset.
     BlindWatch,
+    /// A byte less is skipped than was for Ringway only.
+    SkipLess,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 9] = [
+    pub const ALL: [Canary; 10] = [
         Canary::DropByte,
         Canary::ReuseBuffer,
         Canary::SharePipe,
@@ -135,6 +137,7 @@ impl Canary {
         Canary::ResetEarly,
         Canary::ForgetFin,
         Canary::BlindWatch,
+        Canary::SkipLess,
     ];
 }
 

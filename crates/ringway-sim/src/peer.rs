@@ -126,6 +126,11 @@ impl Peer {
         }
     }
 
+    /// The same for one that never gets the bytes before that place.
+    pub(crate) fn reading_from(self, read: u64) -> Peer {
+        Peer { read, ..self }
+    }
+
     /// When it acts next, if nothing but time keeps it from acting.
     pub(crate) fn wakes(&self, link: &Link) -> Option<Moment> {
         let acts = !self.has_closed

@@ -30,7 +30,8 @@ fn no_deadline_missed(session: &Session, now: Moment) -> Result<(), String> {
         .iter()
         .any(|&from| session.halves[from].source_end.is_some() || session.is_half_dead(from));
     let front = &session.halves.front;
-    let waits_for_first = front.delivered == 0 && front.source_end.is_none();
+    let looks = session.looks.filter(|looks| !looks.is_over);
+    let waits_for_first = front.delivered == 0 && front.source_end.is_none() && looks.is_none();
     let relays = session.connected && session.resetting_since.is_none();
     let connects = session
         .connecting_since
@@ -38,6 +39,10 @@ fn no_deadline_missed(session: &Session, now: Moment) -> Result<(), String> {
     let flush = session.flush_patience();
     let due = [
         ("lifetime", after(session.born, deadlines.lifetime)),
+        (
+            "handshake",
+            looks.map_or(Moment::NEVER, |it| after(session.born, it.deadline)),
+        ),
         (
             "connect",
             connects.map_or(Moment::NEVER, |since| after(since, deadlines.connect)),
@@ -118,7 +123,11 @@ fn half_not_stalled(session: &Session, from: Side, world: &World) -> Result<(), 
         format!("the reset of {from:?} is not noticed")
     })?;
     let waits = readable && half.source_end.is_none() && !half.starved;
-    require(!waits || holds, || {
+    let enough = match session.is_looking() {
+        true => session.may_rest(kernel.buffer_size),
+        false => holds,
+    };
+    require(!waits || enough, || {
         format!("{from:?} is readable and nobody reads")
     })?;
     let Some(destination) = destination else {

@@ -12,6 +12,7 @@ use ringway_flow::{
 };
 
 use crate::kernel::Token;
+use crate::looks::Looks;
 
 /// The longest a reset waits for acknowledgements.
 const RESET_FLUSH_MAX: u64 = 30_000_000;
@@ -74,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) flow: Flow,
     pub(crate) params: FlowParams,
     pub(crate) deadlines: Deadlines,
+    /// What is looked for before a backend is chosen.
+    pub(crate) looks: Option<Looks>,
     pub(crate) attempts_max: u8,
     pub(crate) tried: Tried,
     pub(crate) backend: Option<BackendIndex>,
@@ -103,6 +106,8 @@ pub(crate) struct Session {
     pub(crate) resetting_since: Option<Moment>,
     pub(crate) resetting_bytes: u32,
     pub(crate) closing_since: Option<Moment>,
+    /// It held all that it may when it chose to close.
+    pub(crate) was_full_of_looks: bool,
     pub(crate) closed: PerSide<Option<Closed>>,
     pub(crate) ended: Option<Ended>,
 }
@@ -199,6 +204,10 @@ impl Session {
             },
             Input::SplicedOut { from, result } => self.note_taken(from, result, now),
             Input::Unsent { .. } => {}
+            Input::Looked(finding) => {
+                self.was_full_of_looks = self.is_full_of_looks();
+                self.note_looked(finding);
+            }
         }
     }
 

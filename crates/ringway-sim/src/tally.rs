@@ -26,6 +26,8 @@ impl Tally {
             Why::FirstByte => "ended: first byte",
             Why::HalfClose => "ended: half close",
             Why::Lifetime => "ended: lifetime",
+            Why::Handshake => "ended: handshake",
+            Why::Refused => "ended: refused",
             Why::ConnectFailed => "ended: connect failed",
             Why::NoBackend => "ended: no backend",
             Why::Resources => "ended: resources",
@@ -67,6 +69,7 @@ impl fmt::Display for Tally {
 /// The name under which a request is counted.
 pub(crate) fn output_name(output: &Output) -> &'static str {
     match output {
+        Output::Look => "Look",
         Output::Connect => "Connect",
         Output::CancelConnect => "CancelConnect",
         Output::DiscardBack => "DiscardBack",
@@ -119,6 +122,7 @@ pub(crate) fn input_name(input: &Input) -> &'static str {
         Input::SplicedIn { .. } => "spliced in",
         Input::SplicedOut { .. } => "spliced out",
         Input::Unsent { .. } => "unsent",
+        Input::Looked(_) => "looked",
         Input::Deadline => "deadline",
         Input::Close(_) => "close",
     }

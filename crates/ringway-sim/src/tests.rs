@@ -32,6 +32,7 @@ fn run_all(seeds: std::ops::Range<u64>, options: &Options) -> Tally {
 fn many_worlds_hold_and_reach_everything() {
     let tally = run_all(0..WORLDS, &Options::default());
     let requests = [
+        "Look",
         "Connect",
         "CancelConnect",
         "DiscardBack",
@@ -83,6 +84,8 @@ fn many_worlds_hold_and_reach_everything() {
         "ended: first byte",
         "ended: half close",
         "ended: lifetime",
+        "ended: handshake",
+        "ended: refused",
         "ended: connect failed",
         "ended: no backend",
         "ended: resources",

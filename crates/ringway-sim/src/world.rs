@@ -246,8 +246,9 @@ impl World {
             let script = Script::random(&mut self.dice, &self.options);
             let stream = session.stream;
             session.backend_peer = Some(self.peers.len());
-            self.peers
-                .push(Peer::new(script, operation.link, stream + 1, stream));
+            let first = session.skipped(Side::Front);
+            let peer = Peer::new(script, operation.link, stream + 1, stream);
+            self.peers.push(peer.reading_from(first));
         }
         self.kernel.execute(index, &mut self.dice, &self.options);
     }

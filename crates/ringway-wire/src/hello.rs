@@ -95,12 +95,18 @@ pub struct HelloProgress {
 const PROMPT_MAX: usize = 64;
 
 impl HelloProgress {
+    /// Whether [`HelloProgress::parse`] would not even look at so few bytes: for those who have to put them together
+    /// first.
+    pub fn waits_for_more(&self, len: usize) -> bool {
+        len < self.parse_at
+    }
+
     /// As [`parse_client_hello`], with the same answers; only a rejection inside a longer hello may come later, and
     /// at the latest when the hello is as long as it claims.
     ///
     /// `bytes` must begin with those of the call before.
     pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Parse<ClientHello<'a>> {
-        if bytes.len() < self.parse_at {
+        if self.waits_for_more(bytes.len()) {
             return Parse::NeedMore {
                 at_least: self.complete_at - bytes.len(),
             };

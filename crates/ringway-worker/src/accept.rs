@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
 use ringway_metrics::{AcceptError, RefusedReason, WorkerBlocks};
@@ -15,6 +16,7 @@ use ringway_uring::{
 
 use crate::access::{AccessRecord, Conclusion};
 use crate::admission::{Gate, Permit};
+use crate::inspect::{Inspect, Inspection};
 use crate::slots::{SLOTS_MAX, Slot};
 use crate::spec::{ListenerSpec, SocketSpec};
 use crate::tag::Tag;
@@ -52,6 +54,7 @@ struct Socket {
 struct Listener {
     route: u16,
     gate: Gate,
+    inspect: Option<Arc<Inspect>>,
     over: CloseHow,
 }
 
@@ -107,6 +110,7 @@ impl Acceptor {
             };
             let open = blocks.listeners[at].connections.value();
             (listener.route, listener.over) = (spec.route, spec.over);
+            listener.inspect = spec.inspect;
             listener
                 .gate
                 .change(spec.admission, u64::try_from(open).unwrap_or(0));
@@ -177,6 +181,13 @@ impl Acceptor {
         self.listeners[usize::from(listener)].gate.release(permit);
     }
 
+    /// What is read of this listener's connections, and who is let in then. None where a changed
+    /// configuration has it read nothing any more.
+    pub(crate) fn rules(&self, listener: usize) -> Option<(&Inspect, &Gate)> {
+        let Listener { inspect, gate, .. } = &self.listeners[listener];
+        inspect.as_deref().map(|inspect| (inspect, gate))
+    }
+
     pub(crate) fn over(&self, listener: u16) -> CloseHow {
         self.listeners[usize::from(listener)].over
     }
@@ -187,7 +198,26 @@ impl Listener {
         Listener {
             route: spec.route,
             gate: Gate::new(spec.admission),
+            inspect: spec.inspect,
             over: spec.over,
+        }
+    }
+
+    /// Whether the real client's address decides anything before its bytes do.
+    fn asks_who(&self) -> bool {
+        match &self.inspect {
+            Some(inspect) if inspect.trusted.is_some() => true,
+            Some(_) | None => self.gate.asks_who(),
+        }
+    }
+
+    fn admit(&self, client: Option<SocketAddr>, now: Moment) -> Result<Permit, RefusedReason> {
+        match &self.inspect {
+            Some(inspect) if inspect.trusted.is_some() => match inspect.trusts(client) {
+                true => self.gate.reserve(),
+                false => Err(RefusedReason::ProxyProtocol),
+            },
+            Some(_) | None => self.gate.admit(client.map(|at| at.ip()), now),
         }
     }
 }
@@ -344,7 +374,7 @@ impl Worker {
             }
         };
         block.connections_total.increment();
-        let permit = match place.gate.admit(client.map(|at| at.ip()), self.now) {
+        let permit = match place.admit(client, self.now) {
             Ok(permit) => permit,
             Err(reason) => return self.refuse(listener, fd, client, reason),
         };
@@ -353,14 +383,16 @@ impl Worker {
             return self.refuse(listener, fd, client, RefusedReason::Resources);
         }
         let route = place.route;
-        self.open(route, fd, client, permit);
+        let inspect = place.inspect.as_deref();
+        let inspection = inspect.map(|inspect| Box::new(Inspection::new(inspect, client)));
+        self.open(route, fd, client, permit, inspection);
     }
 
     /// The client's address, where anything depends on it: it costs a system call. An error where
     /// admission does, and there is none any more.
     fn client(&self, place: &Listener, fd: BorrowedFd<'_>) -> Result<Option<SocketAddr>, Errno> {
         let pool = self.routes[usize::from(place.route)].pool;
-        if place.gate.asks_who() {
+        if place.asks_who() {
             peer_address(fd)
         } else if self.access.is_some() || self.pools[usize::from(pool)].needs_key() {
             Ok(peer_address(fd).ok().flatten())
@@ -397,7 +429,14 @@ impl Worker {
         self.ring.close(fd);
     }
 
-    fn open(&mut self, route: u16, fd: OwnedFd, client: Option<SocketAddr>, permit: Permit) {
+    fn open(
+        &mut self,
+        route: u16,
+        fd: OwnedFd,
+        client: Option<SocketAddr>,
+        permit: Permit,
+        inspection: Option<Box<Inspection>>,
+    ) {
         let spec = &self.routes[usize::from(route)];
         self.blocks.listeners[usize::from(spec.listener)]
             .connections
@@ -406,7 +445,7 @@ impl Worker {
         self.blocks.worker.connections.increment();
         let record = self.access.is_some().then(|| {
             let mut record = AccessRecord::opened(self.index, spec.listener, client, self.now);
-            record.pool = Some(spec.pool);
+            record.pool = inspection.is_none().then_some(spec.pool);
             Box::new(record)
         });
         let slot = self.slots.insert(Slot {
@@ -425,6 +464,8 @@ impl Worker {
             connected: None,
             permit,
             key: client.map_or(0, crate::effects::source_key),
+            inspection,
+            said: None,
             record,
         });
         self.feed(slot, Input::Accepted);

@@ -87,11 +87,7 @@ impl Gate {
         client: Option<IpAddr>,
         now: Moment,
     ) -> Result<Permit, RefusedReason> {
-        if let (Some(list), Some(client)) = (&self.rules.access, client)
-            && list.verdict(client) == Verdict::Deny
-        {
-            return Err(RefusedReason::Access);
-        }
+        self.check_access(client)?;
         let permit = self.take(client.map(SourceKey::of))?;
         // Last, so that who is refused for another reason uses up nothing that is for others.
         match self.check_rates(client.map(SourceKey::of), now) {
@@ -100,6 +96,39 @@ impl Gate {
                 self.release(permit);
                 Err(reason)
             }
+        }
+    }
+
+    /// Takes a place of the listener for a connection whose client will be known later.
+    pub(crate) fn reserve(&self) -> Result<Permit, RefusedReason> {
+        self.take(None)
+    }
+
+    /// Lets a client in who has a place already, or says why not. What it takes is in its permit
+    /// either way.
+    pub(crate) fn admit_source(
+        &self,
+        permit: &mut Permit,
+        client: Option<IpAddr>,
+        now: Moment,
+    ) -> Result<(), RefusedReason> {
+        self.check_access(client)?;
+        let source = client.map(SourceKey::of);
+        if let (Some(limit), Some(source)) = (&self.rules.connections_per_source, source) {
+            if !limit.try_acquire(source) {
+                return Err(RefusedReason::PerSource);
+            }
+            (permit.source, permit.table) = (Some(source), self.table);
+        }
+        self.check_rates(source, now)
+    }
+
+    fn check_access(&self, client: Option<IpAddr>) -> Result<(), RefusedReason> {
+        match (&self.rules.access, client) {
+            (Some(list), Some(client)) if list.verdict(client) == Verdict::Deny => {
+                Err(RefusedReason::Access)
+            }
+            (Some(_) | None, _) => Ok(()),
         }
     }
 

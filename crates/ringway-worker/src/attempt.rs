@@ -118,10 +118,7 @@ impl Worker {
     fn on_begun(&mut self, slot: u32, begun: Result<Begun, Errno>) -> Option<Input> {
         let errno = match begun {
             Ok(Begun::InRing) => return None,
-            Ok(Begun::Connected) => {
-                self.note_attempt(slot, Ok(()));
-                return Some(Input::Connected(Ok(())));
-            }
+            Ok(Begun::Connected) => return Some(self.attempt_made(slot)),
             Err(errno) => errno,
         };
         if errno.is_descriptor_limit() {
@@ -154,6 +151,17 @@ impl Worker {
         let place = &self.pools[pool].backends[backend.as_usize()];
         let is_free = || place.limit.as_ref().is_none_or(|limit| limit.try_acquire());
         (place.is_offered && is_free()).then_some(backend)
+    }
+
+    /// The backend is connected. It is told who comes before anything else.
+    pub(crate) fn attempt_made(&mut self, slot: u32) -> Input {
+        match self.announce(slot) {
+            Ok(()) => {
+                self.note_attempt(slot, Ok(()));
+                Input::Connected(Ok(()))
+            }
+            Err(errno) => self.attempt_failed(slot, errno),
+        }
     }
 
     pub(crate) fn attempt_failed(&mut self, slot: u32, errno: Errno) -> Input {

@@ -71,8 +71,12 @@ impl Worker {
                     return Some(self.without_bytes(slot, from, result));
                 };
                 let len = result.unwrap_or(0);
-                let route = &self.blocks.routes[usize::from(self.slots.get(slot).route)];
-                route.received_bytes[peer(from)].add(u64::from(len));
+                let held = self.slots.get(slot);
+                // What is no payload is none of a route's bytes, and what is will be counted.
+                if held.inspection.is_none() {
+                    let route = &self.blocks.routes[usize::from(held.route)];
+                    route.received_bytes[peer(from)].add(u64::from(len));
+                }
                 Some(Input::Received {
                     from,
                     chunk: Chunk {
@@ -97,10 +101,7 @@ impl Worker {
                 );
                 Some(Input::Sent { from, result })
             }
-            (Tag::Connect, CompletionKind::Connected(Ok(()))) => {
-                self.note_attempt(slot, Ok(()));
-                Some(Input::Connected(Ok(())))
-            }
+            (Tag::Connect, CompletionKind::Connected(Ok(()))) => Some(self.attempt_made(slot)),
             (Tag::Connect, CompletionKind::Connected(Err(errno))) => {
                 Some(self.attempt_failed(slot, errno))
             }

@@ -85,6 +85,7 @@ impl Worker {
             }
             Output::TakePipe { from } => return Some(self.take_pipe(slot, from)),
             Output::GivePipe { from, residue } => self.give_pipe(slot, from, residue),
+            Output::Look => return Some(self.inspect(slot)),
             Output::Connect => return self.connect(slot),
             Output::CancelConnect => {
                 let connect = token(Tag::Connect);

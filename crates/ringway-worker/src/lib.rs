@@ -6,21 +6,24 @@
 //! [`Admission`]), touched when a connection opens and closes only.
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
-//! to operation), `attempt.rs`, `accept.rs`, `drain.rs`, `outlier.rs`, `apply.rs` (a changed
-//! configuration).
+//! to operation), `accept.rs`, `inspect.rs`, `attempt.rs`, `announce.rs`, `drain.rs`, `outlier.rs`,
+//! `apply.rs` (a changed configuration).
 #![forbid(unsafe_code)]
 
 mod accept;
 mod access;
 mod admission;
+mod announce;
 mod apply;
 mod attempt;
 mod clock;
 mod dispatch;
 mod drain;
 mod effects;
+mod inspect;
 mod limit;
 mod mailbox;
+mod names;
 mod outlier;
 mod rate;
 mod record;
@@ -35,8 +38,10 @@ mod worker;
 pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion, LogEntry};
 pub use admission::Admission;
 pub use apply::{AccessUpdate, Acknowledge, PoolUpdate, Update};
+pub use inspect::Inspect;
 pub use limit::Limit;
 pub use mailbox::Message;
+pub use names::{NameRule, NameTable};
 pub use outlier::{EjectionNotice, NoticeSink};
 pub use rate::SharedRate;
 pub use record::labels_of;

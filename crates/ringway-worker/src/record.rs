@@ -8,6 +8,7 @@ use ringway_uring::tcp_info;
 
 use crate::access::{AccessRecord, AttemptOutcome, Conclusion};
 use crate::dispatch::peer;
+use crate::inspect::Inspection;
 use crate::worker::{Worker, WorkerPool};
 
 /// One closed connection in so many is asked for its TCP_INFO; all of them with an access log.
@@ -105,6 +106,10 @@ impl Worker {
     /// Asks the kernel about a connection that is about to be closed, for a sample of them.
     pub(crate) fn sample_tcp_info(&mut self, slot: u32, side: Side) {
         let held = self.slots.get_mut(slot);
+        // One that was never routed is no pool's.
+        if held.inspection.is_some() {
+            return;
+        }
         if held.record.is_none() && !self.closed_count.is_multiple_of(TCP_INFO_EVERY) {
             return;
         }
@@ -140,34 +145,55 @@ impl Worker {
         self.blocks.listeners[usize::from(listener)]
             .connections
             .decrement();
-        match ended.why {
+        let refused = refused_as(held.inspection.as_deref(), ended);
+        match refused {
             // Counted where none could be chosen.
-            Why::NoBackend => {}
-            Why::Resources => {
+            Some(RefusedReason::NoBackend) => {}
+            Some(reason) => {
                 let refused = &self.blocks.listeners[usize::from(listener)].refused;
-                refused[RefusedReason::Resources].increment();
+                refused[reason].increment();
             }
-            _ => {
+            None => {
                 let closed = &self.blocks.routes[usize::from(held.route)].closed;
                 let (side, reason) = labels_of(ended);
                 closed[side][reason].increment();
             }
         }
-        let total = self.now.since(held.flow.born()).as_micros() as u64;
-        self.histograms.stages[usize::from(held.route)][Stage::Total].record(total);
+        // One that was never routed belongs to no route.
+        let is_routed = held.inspection.is_none();
+        if is_routed {
+            let total = self.now.since(held.flow.born()).as_micros() as u64;
+            self.histograms.stages[usize::from(held.route)][Stage::Total].record(total);
+        }
         if let Some(mut record) = held.record {
             record.ended = self.now;
-            for side in Side::BOTH {
+            for side in Side::BOTH.into_iter().filter(|_| is_routed) {
                 record.received_bytes[side] = held.flow.received_bytes(side);
                 record.sent_bytes[side] = held.flow.sent_bytes(side);
             }
-            record.conclusion = match ended.why {
-                Why::NoBackend => Conclusion::Refused(RefusedReason::NoBackend),
-                Why::Resources => Conclusion::Refused(RefusedReason::Resources),
-                _ => Conclusion::Closed(ended),
+            record.conclusion = match refused {
+                Some(reason) => Conclusion::Refused(reason),
+                None => Conclusion::Closed(ended),
             };
             self.log_access(*record);
         }
+    }
+}
+
+/// Why a connection was turned away, if it was: one whose first bytes did not tell where to is,
+/// however it ended.
+fn refused_as(inspection: Option<&Inspection>, ended: Ended) -> Option<RefusedReason> {
+    if let Some(inspection) = inspection {
+        return Some(match (inspection.refused, ended.why) {
+            (Some(reason), _) => reason,
+            (None, Why::Drain) => RefusedReason::Draining,
+            (None, _) => RefusedReason::Handshake,
+        });
+    }
+    match ended.why {
+        Why::NoBackend => Some(RefusedReason::NoBackend),
+        Why::Resources => Some(RefusedReason::Resources),
+        _ => None,
     }
 }
 
@@ -186,6 +212,8 @@ pub fn labels_of(ended: Ended) -> (ringway_metrics::Side, CloseReason) {
         Why::Lifetime => CloseReason::Lifetime,
         Why::ConnectFailed | Why::NoBackend => CloseReason::ConnectFailed,
         Why::Drain | Why::BackendDown => CloseReason::Drain,
+        // Told as refused, unless nobody knows better.
+        Why::Handshake | Why::Refused => CloseReason::Error,
         Why::Resources | Why::Error => CloseReason::Error,
     };
     (side, reason)

@@ -12,7 +12,9 @@ use slab::Slab;
 
 use crate::access::AccessRecord;
 use crate::admission::Permit;
+use crate::announce::Said;
 use crate::attempt::Lack;
+use crate::inspect::Inspection;
 
 /// Slots a worker may use: the width of a token's slot.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
@@ -38,6 +40,10 @@ pub(crate) struct Slot {
     pub(crate) permit: Permit,
     /// Hash of the client's address, where the pool's algorithm asks for it.
     pub(crate) key: u64,
+    /// How far its first bytes are read, while nobody knows where to.
+    pub(crate) inspection: Option<Box<Inspection>>,
+    /// What its PROXY header says besides addresses of sockets.
+    pub(crate) said: Option<Box<Said>>,
     /// What the access log will say, where there is one.
     pub(crate) record: Option<Box<AccessRecord>>,
 }

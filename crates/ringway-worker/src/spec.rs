@@ -9,9 +9,11 @@ use ringway_flow::{CloseHow, FlowParams, QUEUED_BYTES_MAX};
 use ringway_health::OutlierParams;
 use ringway_metrics::{Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions};
+use ringway_wire::ProxyVersion;
 
 use crate::access::AccessQueue;
 use crate::admission::Admission;
+use crate::inspect::Inspect;
 use crate::limit::Limit;
 use crate::outlier::NoticeSink;
 
@@ -68,6 +70,9 @@ pub struct ListenerSpec {
     pub route: u16,
     /// Who is let in.
     pub admission: Admission,
+    /// What is read of a connection before it is routed, if anything is. Until then it is on `route`,
+    /// whose flows then look first.
+    pub inspect: Option<Arc<Inspect>>,
     /// What a refused connection gets.
     pub over: CloseHow,
 }
@@ -109,6 +114,8 @@ pub struct PoolSpec {
     pub when_backend_down: WhenBackendDown,
     /// When failed connects eject a backend.
     pub outlier: Option<OutlierParams>,
+    /// The PROXY header that its backends get.
+    pub send_proxy: Option<ProxyVersion>,
     /// How long a backend that is back grows to its share.
     pub slow_start: Option<Duration>,
     /// Whether there are health checks; where there are none, every backend is up.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use ringway_balance::{BackendParams, Draw, Pool};
+use ringway_balance::{BackendParams, Draw, Pool, stable_hash};
 use ringway_flow::wheel::Wheel;
 use ringway_flow::{Chunks, Input, Moment, Output, RelayMode, Room, Side, Span, Turn, Why};
 use ringway_health::Outliers;
 use ringway_metrics::WorkerHistograms;
 use ringway_uring::{Completion, EnterError, Interest, PipePool, Ring, RingParams, Wait, Waker};
+use ringway_wire::ProxyVersion;
 
 use crate::accept::Acceptor;
 use crate::apply::{Acknowledge, Route};
@@ -76,6 +77,7 @@ pub(crate) struct WorkerPool {
     pub(crate) backends: Vec<BackendSpec>,
     pub(crate) when_backend_down: WhenBackendDown,
     pub(crate) outliers: Option<Outliers>,
+    pub(crate) send_proxy: Option<ProxyVersion>,
 }
 
 impl WorkerPool {
@@ -92,6 +94,7 @@ impl WorkerPool {
             outliers: outliers.map(|params| Outliers::new(params, spec.backends.len())),
             backends: spec.backends,
             when_backend_down: spec.when_backend_down,
+            send_proxy: spec.send_proxy,
         }
     }
 }
@@ -124,6 +127,10 @@ pub(crate) struct Worker {
     pub(crate) routes: Vec<Route>,
     pub(crate) pools: Vec<WorkerPool>,
     pub(crate) draw: Draw,
+    /// Tells this worker's connections from those of every other one that ever was.
+    pub(crate) instance: u64,
+    /// Where bytes of several buffers are read as one.
+    pub(crate) scratch: Vec<u8>,
     pub(crate) drain: Option<Drain>,
     pub(crate) blocks: ringway_metrics::WorkerBlocks,
     pub(crate) histograms: WorkerHistograms,
@@ -196,6 +203,12 @@ impl Worker {
             routes: spec.routes.into_iter().map(Route::from).collect(),
             pools,
             draw: Draw::new(spec.seed),
+            instance: stable_hash(
+                &[spec.seed, u64::from(spec.index)]
+                    .map(u64::to_be_bytes)
+                    .concat(),
+            ),
+            scratch: Vec::new(),
             drain: None,
             blocks: spec.blocks,
             histograms: WorkerHistograms::new(spec.topology),

@@ -45,7 +45,7 @@ pub(crate) struct Listener {
     pub(crate) name: String,
     /// Where it is really bound.
     pub(crate) addresses: Vec<String>,
-    pub(crate) pool: String,
+    pub(crate) pools: Vec<String>,
     /// Open now.
     pub(crate) connections: i64,
     pub(crate) connections_total: u64,

@@ -63,7 +63,7 @@ fn listeners(snapshot: &Snapshot) -> Table {
         table.row([
             listener.name.clone(),
             listener.addresses.join(", "),
-            listener.pool.clone(),
+            listener.pools.join(", "),
             listener.connections.to_string(),
             listener.connections_total.to_string(),
             listener.refused_total.to_string(),

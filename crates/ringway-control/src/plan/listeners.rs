@@ -6,17 +6,21 @@
 use std::sync::Arc;
 
 use ringway_admission::{AccessList, Rate};
-use ringway_config::{Access, Config, Listener, Over};
+use ringway_config::{Access, Config, Listener, Over, Pool};
 use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
-use ringway_worker::{Admission, RouteSpec, SharedRate, SourceLimit, SourceRate, buffer_size};
+use ringway_worker::{
+    Admission, Inspect, RouteSpec, SharedRate, SourceLimit, SourceRate, buffer_size,
+};
 
 use super::{Previous, shared_limit};
 use crate::layout::Layout;
+use crate::routing;
 
 #[derive(Clone, Debug)]
 pub(super) struct PlannedListener {
     pub(super) route: u16,
     pub(super) admission: Admission,
+    pub(super) inspect: Option<Arc<Inspect>>,
     pub(super) over: CloseHow,
 }
 
@@ -30,17 +34,19 @@ pub(super) fn planned_listeners(
         before.cloned().unwrap_or(PlannedListener {
             route: 0,
             admission: Admission::default(),
+            inspect: None,
             over: CloseHow::Reset,
         })
     };
     let mut planned: Vec<_> = (0..layout.listeners.len()).map(leaving).collect();
     let places = layout.listener_at.iter().zip(&layout.route_at);
-    for (listener, (at, route)) in config.listeners.iter().zip(places) {
+    for (listener, (at, routes)) in config.listeners.iter().zip(places) {
         let at = usize::from(*at);
         let before = previous.and_then(|previous| previous.listener(layout, at));
         planned[at] = PlannedListener {
-            route: *route,
+            route: routes[0],
             admission: admission(listener, before),
+            inspect: routing::inspect(listener, routes).map(Arc::new),
             over: over(listener),
         };
     }
@@ -78,24 +84,34 @@ pub(super) fn planned_routes(
     };
     let mut planned: Vec<_> = (0..layout.routes.len()).map(leaving).collect();
     let places = layout.listener_at.iter().zip(&layout.route_at);
-    for (listener, (at, route)) in config.listeners.iter().zip(places) {
-        let pool = &config.pools[listener.pool];
-        let timeouts = Timeouts {
-            connect: Some(pool.connect_timeout),
-            first_byte: listener.timeouts.first_byte,
-            idle: listener.timeouts.idle,
-            half_close: listener.timeouts.half_close,
-            lifetime: listener.timeouts.lifetime,
-        };
-        let attempts = u8::try_from(pool.connect_attempts).unwrap_or(u8::MAX);
-        let (chunk, over) = (buffer_size(), over(listener));
-        planned[usize::from(*route)] = RouteSpec {
-            listener: *at,
-            pool: layout.pool_at[listener.pool],
-            flow: FlowParams::new(&timeouts, listener.relay, attempts, chunk, over),
-        };
+    for (listener, (at, routes)) in config.listeners.iter().zip(places) {
+        for (pool, route) in routing::pools(listener).into_iter().zip(routes) {
+            planned[usize::from(*route)] = RouteSpec {
+                listener: *at,
+                pool: layout.pool_at[pool],
+                flow: flow_params(listener, &config.pools[pool]),
+            };
+        }
     }
     planned
+}
+
+fn flow_params(listener: &Listener, pool: &Pool) -> FlowParams {
+    let timeouts = Timeouts {
+        connect: Some(pool.connect_timeout),
+        first_byte: listener.timeouts.first_byte,
+        idle: listener.timeouts.idle,
+        half_close: listener.timeouts.half_close,
+        lifetime: listener.timeouts.lifetime,
+    };
+    let attempts = u8::try_from(pool.connect_attempts).unwrap_or(u8::MAX);
+    let (chunk, over) = (buffer_size(), over(listener));
+    let params = FlowParams::new(&timeouts, listener.relay, attempts, chunk, over);
+    if routing::looks_first(listener) {
+        params.looking_first(listener.timeouts.handshake)
+    } else {
+        params
+    }
 }
 
 /// What is not configured is not there, and costs nothing.

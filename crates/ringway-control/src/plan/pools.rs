@@ -11,6 +11,7 @@ use ringway_balance::{Algorithm, BackendParams, MaglevTable, stable_hash};
 use ringway_config::{Backend, BackendAddress, Config, Pool};
 use ringway_health::OutlierParams;
 use ringway_uring::ConnectAddress;
+use ringway_wire::ProxyVersion;
 use ringway_worker::{BackendSpec, Limit, PoolSpec, WhenBackendDown};
 
 use super::{Previous, shared_limit};
@@ -25,6 +26,7 @@ pub(super) struct PlannedPool {
     pub(super) table: Option<Arc<MaglevTable>>,
     pub(super) outlier: Option<OutlierParams>,
     pub(super) slow_start: Option<Duration>,
+    pub(super) send_proxy: Option<ProxyVersion>,
     pub(super) is_checked: bool,
     pub(super) backends: Vec<PlannedBackend>,
 }
@@ -47,6 +49,7 @@ impl PlannedPool {
             table: None,
             outlier: None,
             slow_start: None,
+            send_proxy: None,
             is_checked: false,
             backends: Vec::new(),
         }
@@ -66,6 +69,7 @@ impl PlannedPool {
             when_backend_down: self.when_backend_down,
             outlier: self.outlier,
             slow_start: self.slow_start,
+            send_proxy: self.send_proxy,
             is_checked: self.is_checked,
             backends: self.backends.iter().map(backend).collect(),
         }
@@ -197,6 +201,7 @@ fn planned_pool(
         table,
         outlier: pool.outlier,
         slow_start: pool.slow_start,
+        send_proxy: pool.send_proxy,
         is_checked: pool.health.is_some(),
         backends,
     })

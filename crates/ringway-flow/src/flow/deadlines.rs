@@ -27,6 +27,7 @@ impl Flow {
 
     pub(super) fn on_step(&mut self, turn: &mut Turn<'_>) {
         match self.phase {
+            Phase::Looking => self.refuse(Why::Handshake, turn),
             Phase::Connecting if self.connect_in_flight => turn.emit(Output::CancelConnect),
             Phase::Resetting { side, .. } => turn.emit(Output::CheckUnsent { side }),
             Phase::Relaying => {
@@ -62,7 +63,9 @@ impl Flow {
 
     pub(super) fn first_byte_at(&self, params: &FlowParams) -> Moment {
         let front = &self.halves.front;
-        if front.received_bytes == 0 && front.stage == Stage::Flowing {
+        // What it sends while it is looked at may be none of its payload.
+        let counts = front.stage == Stage::Flowing && self.phase != Phase::Looking;
+        if front.received_bytes == 0 && counts {
             self.born.after(params.first_byte)
         } else {
             Moment::NEVER
@@ -72,7 +75,8 @@ impl Flow {
     pub(super) fn idle_at(&self, params: &FlowParams) -> Moment {
         match self.phase {
             Phase::Relaying => self.last_moved.after(params.idle),
-            Phase::Connecting
+            Phase::Looking
+            | Phase::Connecting
             | Phase::Resetting { .. }
             | Phase::Closing { .. }
             | Phase::Finished => Moment::NEVER,
@@ -85,6 +89,7 @@ impl Flow {
         match self.phase {
             Phase::Relaying if self.is_reset() => self.last_moved.after(flush_patience(params)),
             Phase::Relaying
+            | Phase::Looking
             | Phase::Connecting
             | Phase::Resetting { .. }
             | Phase::Closing { .. }

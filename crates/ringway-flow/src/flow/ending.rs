@@ -119,6 +119,7 @@ impl Flow {
             Why::Drain if self.is_quiet(turn.now) => CloseHow::Fin,
             Why::Idle | Why::HalfClose | Why::FirstByte | Why::Drain => CloseHow::Reset,
             Why::Fin | Why::Reset | Why::Lifetime | Why::ConnectFailed => CloseHow::Reset,
+            Why::Handshake | Why::Refused => CloseHow::Reset,
             Why::NoBackend | Why::Resources | Why::BackendDown | Why::Error => CloseHow::Reset,
         };
         let by = if why == Why::BackendDown {

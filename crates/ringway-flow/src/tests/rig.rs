@@ -42,7 +42,10 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(relay: RelayMode, timeouts: Timeouts) -> Rig {
-        let params = FlowParams::new(&timeouts, relay, 3, CHUNK, CloseHow::Reset);
+        Rig::with(FlowParams::new(&timeouts, relay, 3, CHUNK, CloseHow::Reset))
+    }
+
+    pub(super) fn with(params: FlowParams) -> Rig {
         let now = Moment::from_micros(5 * SECOND);
         Rig {
             flow: Flow::new(now, &params),
@@ -60,6 +63,12 @@ impl Rig {
         rig.on(Input::Accepted);
         rig.on(Input::Connected(Ok(())));
         rig
+    }
+
+    /// What waits of the client's bytes, as buffers with their lengths.
+    pub(super) fn waiting(&self) -> Vec<(u16, u32)> {
+        let waiting = self.flow.waiting(Front, &self.chunks);
+        waiting.map(|chunk| (chunk.buffer, chunk.len)).collect()
     }
 
     /// Gives one input and returns what the flow asks for.

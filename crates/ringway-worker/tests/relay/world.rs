@@ -115,6 +115,7 @@ impl World {
             listeners: vec![ListenerSpec {
                 route: 0,
                 admission: Admission::default(),
+                inspect: None,
                 over: CloseHow::Reset,
             }],
             sockets: vec![SocketSpec {
@@ -134,6 +135,7 @@ impl World {
                 table: None,
                 when_backend_down: WhenBackendDown::Keep,
                 outlier: None,
+                send_proxy: None,
                 slow_start: None,
                 is_checked: false,
                 backends: addresses

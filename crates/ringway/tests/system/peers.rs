@@ -48,6 +48,15 @@ pub(crate) fn turned_away(address: SocketAddr) -> End {
     }
 }
 
+/// Sends, and hears how it ends. The other side may end it before everything is sent; then the
+/// send has taken the news of it.
+pub(crate) fn turned_away_with(mut client: TcpStream, bytes: &[u8]) -> (Vec<u8>, End) {
+    match io::Write::write_all(&mut client, bytes) {
+        Ok(()) => drain(client),
+        Err(_) => (Vec::new(), End::Reset),
+    }
+}
+
 /// A client that takes a few kilobytes at a time: it must say so before it connects.
 pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
     try_narrow(address).unwrap()

@@ -41,13 +41,15 @@ impl Relay {
     }
 }
 
-/// One listener `l` and one pool `p`.
+/// One listener `l` and one pool `p`, and what other pools the routes of the listener lead to.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     relay: Relay,
     workers: u16,
     binds: Vec<String>,
     listener: Vec<String>,
+    has_default: bool,
+    others: Vec<String>,
     balance: &'static str,
     health: String,
     pool: Vec<String>,
@@ -66,6 +68,8 @@ impl Setup {
             workers: 1,
             binds: vec![own_address().to_string()],
             listener: Vec::new(),
+            has_default: true,
+            others: Vec::new(),
             balance: "round_robin",
             health: "off".to_owned(),
             pool: Vec::new(),
@@ -106,6 +110,29 @@ impl Setup {
     pub(crate) fn listener(mut self, line: &str) -> Setup {
         self.listener.push(line.to_owned());
         self
+    }
+
+    /// One more pool, of one backend, and the route that leads there.
+    pub(crate) fn route(mut self, name: &str, backend: impl Display, names: &str) -> Setup {
+        let backends = format!("backends: [{{address: \"{backend}\"}}]");
+        let pool = format!("{name}: {{{backends}, health_check: off, outlier: off}}");
+        self.others.push(pool);
+        self.listener(&format!("  - {{pool: {name}, {names}}}"))
+    }
+
+    /// What no route leads anywhere is refused.
+    pub(crate) fn without_default(self) -> Setup {
+        Setup {
+            has_default: false,
+            ..self
+        }
+    }
+
+    /// A PROXY header is required, and believed of these networks.
+    pub(crate) fn trusting(self, networks: &str) -> Setup {
+        self.listener(&format!(
+            "proxy_protocol: {{mode: required, trusted: [{networks}]}}"
+        ))
     }
 
     /// One more key of the pool, on one line.
@@ -173,7 +200,9 @@ impl Setup {
         for bind in &self.binds {
             line(6, &format!("- \"{bind}\""));
         }
-        line(4, "pool: p");
+        if self.has_default {
+            line(4, "pool: p");
+        }
         line(4, &format!("relay: {}", self.relay.as_key()));
         self.listener.iter().for_each(|key| line(4, key));
         line(0, "pools:\n  p:\n    backends:");
@@ -186,6 +215,7 @@ impl Setup {
         if !self.pool.iter().any(|key| key.starts_with("outlier:")) {
             line(4, "outlier: off");
         }
+        self.others.iter().for_each(|pool| line(2, pool));
         line(0, "admin: {bind: \"unix:DIR/admin.sock\"}");
         line(
             0,
