@@ -72,11 +72,6 @@ pub(crate) fn closed_address() -> SocketAddr {
     Backend::new().address()
 }
 
-/// An address where nobody listens, and no outgoing connection of this host takes the port meanwhile.
-pub(crate) fn free_address() -> SocketAddr {
-    SocketAddr::from(([127, 7, 7, 7], closed_address().port()))
-}
-
 /// A listener whose queue is full: SYNs to it are dropped. It is so while this lives.
 #[derive(Debug)]
 pub(crate) struct BlackHole {

@@ -20,6 +20,8 @@ pub(crate) struct Ringway {
     pub(crate) process: Process,
     pub(crate) admin: Admin,
     addresses: Vec<String>,
+    /// As its file says them.
+    binds: Vec<String>,
     relay: Relay,
     held: Held,
     workers: usize,
@@ -53,6 +55,7 @@ impl Ringway {
             addresses: addresses.collect(),
             workers: status["workers"].as_array().unwrap().len(),
             relay: setup.relay_mode(),
+            binds: setup.bound_to().to_vec(),
             held: Held {
                 descriptors: 0,
                 threads: Vec::new(),
@@ -64,9 +67,20 @@ impl Ringway {
         ringway
     }
 
+    /// The file that says this and listens where the instance does.
+    pub(crate) fn file(&self, setup: &Setup) -> String {
+        let binds: Vec<&str> = self.binds.iter().map(String::as_str).collect();
+        setup.clone().binds(&binds).file(self.dir())
+    }
+
+    /// The first address it listens on, as its file says it.
+    pub(crate) fn bind(&self) -> &str {
+        &self.binds[0]
+    }
+
     /// Gives it another file, in one step.
     pub(crate) fn rewrite(&self, setup: &Setup) {
-        self.rewrite_as(&setup.file(self.dir()));
+        self.rewrite_as(&self.file(setup));
     }
 
     pub(crate) fn rewrite_as(&self, text: &str) {

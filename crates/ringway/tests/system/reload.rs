@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::Signal;
 
 use crate::arrivals::{Outcome, try_in};
-use crate::backend::{Backend, Server, closed_address, free_address};
+use crate::backend::{Backend, Server, closed_address};
 use crate::eventually::{until, until_file, until_is};
 use crate::instance::Ringway;
 use crate::peers::{connect, patient, read_exactly};
@@ -230,14 +230,12 @@ fn listeners_come_and_go_and_come_back() {
         "pools: {{p: {{backends: [{{address: \"{}\"}}], health_check: off}}}}\n",
         server.address()
     );
-    let port = free_address().port();
+    let v4 = closed_address();
+    let port = v4.port();
     let with = |listeners: &str| file(&ringway, &format!("listeners: {{{listeners}}}\n{pools}"));
-    let first = "l: {bind: \"127.0.0.1:0\", pool: p}";
-    let second = format!(
-        "m: {{bind: [\"127.7.7.7:{port}\", \"[::1]:{port}\", \"unix:DIR/m.sock\"], pool: p}}"
-    );
-    let [one, both] = [with(first), with(&format!("{first}, {second}"))];
-    let v4: SocketAddr = format!("127.7.7.7:{port}").parse().unwrap();
+    let first = format!("l: {{bind: \"{}\", pool: p}}", ringway.bind());
+    let second = format!("m: {{bind: [\"{v4}\", \"[::1]:{port}\", \"unix:DIR/m.sock\"], pool: p}}");
+    let [one, both] = [with(&first), with(&format!("{first}, {second}"))];
     let v6: SocketAddr = format!("[::1]:{port}").parse().unwrap();
     let path = ringway.dir().join("m.sock");
     ringway.rewrite_as(&one);
@@ -264,20 +262,19 @@ fn listeners_come_and_go_and_come_back() {
 fn an_address_moves_to_another_listener_with_its_socket() {
     let [a, b] = [b'a', b'b'].map(Server::echo);
     let ringway = Setup::to([a.address()]).workers(2).start();
-    let port = free_address().port();
+    let address = closed_address();
     let with = |name: &str, pool: &str, tcp: &str| {
         let pool_of = |name: &str, server: &Server| {
             let address = server.address();
             format!("{name}: {{backends: [{{address: \"{address}\"}}], health_check: off}}")
         };
         let (pa, pb) = (pool_of("pa", &a), pool_of("pb", &b));
-        let listener = format!("{name}: {{bind: \"127.7.7.7:{port}\", pool: {pool}{tcp}}}");
+        let listener = format!("{name}: {{bind: \"{address}\", pool: {pool}{tcp}}}");
         file(
             &ringway,
             &format!("listeners: {{{listener}}}\npools: {{{pa}, {pb}}}\n"),
         )
     };
-    let address: SocketAddr = format!("127.7.7.7:{port}").parse().unwrap();
     ringway.rewrite_as(&with("x", "pa", ""));
     ringway.reload();
     let descriptors = ringway.process.descriptors_kept();

@@ -21,10 +21,7 @@ fn what_is_wrong_is_told_with_its_place_and_changes_nothing() {
     let taken = Backend::new();
     let setup = Setup::to([a.address()]).workers(2);
     let ringway = setup.clone().start();
-    let (good, path) = (
-        setup.file(ringway.dir()),
-        ringway.dir().join("ringway.yaml"),
-    );
+    let (good, path) = (ringway.file(&setup), ringway.dir().join("ringway.yaml"));
     let two = |at: usize, text: &str| {
         let mut lines: Vec<&str> = good.lines().collect();
         lines.insert(at, text);
@@ -80,8 +77,8 @@ fn every_error_of_a_file_is_told() {
     let backend = Backend::new();
     let setup = Setup::to([backend.address()]);
     let ringway = setup.clone().start();
-    let wrong = setup
-        .file(ringway.dir())
+    let wrong = ringway
+        .file(&setup)
         .replace("relay: auto", "relay: fast\n    nothing: 1");
     ringway.rewrite_as(&wrong.replace("workers: 1", "workers: many"));
     let detail = ringway.reload_refused()["detail"]
@@ -134,7 +131,7 @@ fn a_watched_file_may_change_by_a_link() {
     let dir = ringway.dir().to_owned();
     let write = |name: &str, server: &Server| {
         fs::create_dir(dir.join(name)).unwrap();
-        let text = Setup::to([server.address()]).file(&dir);
+        let text = ringway.file(&Setup::to([server.address()]));
         fs::write(dir.join(name).join("ringway.yaml"), text).unwrap();
         symlink(name, dir.join("next")).unwrap();
         fs::rename(dir.join("next"), dir.join("data")).unwrap();
@@ -156,7 +153,7 @@ fn a_watched_file_that_is_half_written_changes_nothing_and_is_tried_again_when_i
         ringway.dir().join("ringway.yaml"),
         ringway.dir().join("log"),
     );
-    let whole = Setup::to([b.address()]).file(ringway.dir());
+    let whole = ringway.file(&Setup::to([b.address()]));
     let half = whole.split_at(whole.find("address").unwrap()).0;
     // The first look at the file as it was at start.
     until_file(&log, "the first look", |log| log.contains("--watch"));

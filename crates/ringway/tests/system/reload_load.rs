@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Server, closed_address, free_address};
+use crate::backend::{Server, closed_address};
 use crate::eventually::until_is;
 use crate::peers::{PATIENCE, connect, read_exactly, reset};
 use crate::setup::Setup;
@@ -160,7 +160,7 @@ fn no_connection_fails_or_goes_astray_while_reloads_come_and_go() {
 fn two_listeners_change_together() {
     let servers: Vec<Greeter> = (0..8).map(|n| Greeter::new(b'a' + n)).collect();
     let ringway = Setup::to([servers[0].address]).start();
-    let ports = [free_address(), free_address()];
+    let ports = [closed_address(), closed_address()];
     let file = |round: usize| {
         let dir = ringway.dir().display();
         let listener = |name, address| format!("{name}: {{bind: \"{address}\", pool: p{round}}}");
@@ -198,7 +198,7 @@ fn many_reloads_leave_nothing_behind() {
     let reloads = count("SOAK_IDLE_RELOADS", 200);
     let servers: Vec<Server> = (0..4).map(|n| Server::echo(b'a' + n)).collect();
     let ringway = Setup::to([servers[0].address()]).workers(2).start();
-    let port = free_address();
+    let port = closed_address();
     let file = |round: usize| {
         let dir = ringway.dir().display();
         let backend = |n: usize| format!("{{address: \"{}\"}}", servers[n % 4].address());
@@ -211,10 +211,11 @@ fn many_reloads_leave_nothing_behind() {
         format!(
             "{wrong}workers: 2\nadmin: {{bind: \"unix:{dir}/admin.sock\"}}\n\
              log: {{format: json, access: \"{}\"}}\n\
-             listeners: {{l: {{bind: \"127.0.0.1:0\", pool: p{round}, limits: {{rate_per_source: {}/s}}}}{extra}}}\n\
+             listeners: {{l: {{bind: \"{}\", pool: p{round}, limits: {{rate_per_source: {}/s}}}}{extra}}}\n\
              pools:\n  p{round}:\n    balance: {}\n    health_check: {health}\n    \
              backends: [{}, {}]\n  q: {{backends: [{}], health_check: off}}\n",
             ["off", &format!("{dir}/access.log")][round / 2 % 2],
+            ringway.bind(),
             1_000_000 + round,
             ["maglev", "least_connections", "round_robin"][round % 3],
             backend(round),

@@ -188,6 +188,10 @@ impl Setup {
         Process::launch(place, self.launch)
     }
 
+    pub(crate) fn bound_to(&self) -> &[String] {
+        &self.binds
+    }
+
     pub(crate) fn relay_mode(&self) -> Relay {
         self.relay
     }
