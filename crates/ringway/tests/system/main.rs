@@ -52,6 +52,7 @@ mod refusals;
 mod reload;
 mod reload_files;
 mod reload_load;
+mod reload_reading;
 mod signals;
 mod soak;
 mod sockets;
