@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use ringway_config::{Config, LogLevel};
 use ringway_keeper::VerdictSink;
@@ -36,6 +37,8 @@ use crate::{cpus, watch};
 
 /// Threads for what may block: a scrape that waits for workers, a look at whether they turn.
 const BLOCKING_THREADS: usize = 4;
+/// How long one of them waits for the next piece of work before it ends.
+const BLOCKING_THREADS_IDLE: Duration = Duration::from_secs(1);
 
 /// What to run.
 #[derive(Debug)]
@@ -262,6 +265,7 @@ fn runtime() -> Result<Runtime, StartError> {
     Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_THREADS_IDLE)
         .thread_name("ringway-ctl")
         .build()
         .map_err(system("the control thread's poller could not be made"))

@@ -165,7 +165,7 @@ mod tests {
                 "draining": false, "unready": null, "connections": 3, "connections_max": 900,
                 "workers": [{"index": 0, "cpu": 4, "connections": 3, "connections_total": 12}],
                 "listeners": [{"name": "web", "addresses": ["127.0.0.1:80", "[::1]:80"],
-                    "pool": "p", "connections": 3, "connections_total": 12, "refused_total": 1}],
+                    "pool": "p", "pools": ["p"], "connections": 3, "connections_total": 12, "refused_total": 1}],
                 "pools": [{"name": "p", "backends": [
                     {"address": "127.0.0.1:1", "state": "up", "connections": 3,
                      "connections_total": 12, "connect_failures_total": 0,
