@@ -29,10 +29,10 @@ pub enum BackendAddress {
 }
 
 /// Where the admin endpoint answers. Reading one refuses an IP address that is not loopback:
-/// whoever reaches the endpoint may change the instance.
+/// whoever reaches the endpoint may change the instance, unless changes need a token.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AdminBind {
-    /// A loopback address and a port; port 0 lets the kernel pick a free one.
+    /// An address and a port, of loopback where there is no token; port 0 lets the kernel pick a free one.
     Tcp(SocketAddr),
     /// The absolute path of a unix stream socket (mode 0600).
     Unix(PathBuf),
@@ -186,6 +186,16 @@ impl FromStr for AdminBind {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         AdminBind::try_from(text.parse::<BindAddress>()?)
+    }
+}
+
+impl AdminBind {
+    /// Any address: changes need a token.
+    pub(crate) fn with_token(address: BindAddress) -> AdminBind {
+        match address {
+            BindAddress::Tcp(address) => AdminBind::Tcp(address),
+            BindAddress::Unix(path) => AdminBind::Unix(path),
+        }
     }
 }
 

@@ -151,6 +151,7 @@ fn root(config: &Config) -> Vec<Fact> {
         listeners: _,
         pools: _,
         admin,
+        admin_token_file,
         log: Log {
             level,
             format,
@@ -168,9 +169,12 @@ fn root(config: &Config) -> Vec<Fact> {
         AccessLog::Stdout => "stdout".to_owned(),
         AccessLog::File(path) => path.display().to_string(),
     };
+    let token_file = admin_token_file.as_ref();
+    let token_file = token_file.map_or("null".to_owned(), |path| path.display().to_string());
     vec![
         ("workers", workers),
         ("admin.bind", optional(admin.as_ref())),
+        ("admin.token_file", token_file),
         ("log.level", lower(level)),
         ("log.format", lower(format)),
         ("log.access", access),

@@ -233,9 +233,9 @@ mapping! {
     /// The admin endpoint.
     Admin {
         "bind" bind: Or<Off, BindAddress> = Is("127.0.0.1:9901"),
-            "off, a loopback IP:PORT, or unix:/path (mode 0600)";
+            "off, IP:PORT (of loopback, or with a token_file), or unix:/path (mode 0600)";
         "token_file" token_file: OrNull<FilePath> = Is("null"),
-            "bearer token for changes; needed when bind is not loopback or unix";
+            "file with the bearer token that changes then need; required when bind is not loopback or unix";
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use ringway_health::{OutlierParams, StatusRange};
@@ -30,7 +31,7 @@ pub(crate) fn config(document: &keys::Document, found: &mut Collector<'_>) -> Op
     let pools = PoolNames::new(document);
     let mut bound = Bound::default();
     // First, so that a listener on the endpoint's default address is told where it stands.
-    let admin = admin(document.admin.get(), &mut bound, found);
+    let endpoint = admin(document.admin.get(), &mut bound, found);
     let listeners: Option<Vec<Listener>> = document
         .listeners
         .get()
@@ -54,7 +55,8 @@ pub(crate) fn config(document: &keys::Document, found: &mut Collector<'_>) -> Op
         workers: document.workers.get()?.0.clone(),
         listeners: listeners?,
         pools: lowered?,
-        admin: admin?,
+        admin: endpoint?,
+        admin_token_file: token_file(document.admin.get()?)?,
         log: log(document.log.get()?)?,
         shutdown: shutdown(document.shutdown.get()?)?,
     })
@@ -458,16 +460,20 @@ fn admin(
         return Some(None);
     };
     bound.claim(address, &raw.bind, found);
-    match AdminBind::try_from(address.clone()) {
-        Ok(bind) => Some(Some(bind)),
-        Err(error) => {
-            // A token would protect it; the key itself says whether this version can use one.
-            if let Some(OrNull(None)) = raw.token_file.get() {
-                reject(found, &raw.bind, error.to_string());
-            }
+    match (AdminBind::try_from(address.clone()), raw.token_file.get()?) {
+        (Ok(bind), OrNull(_)) => Some(Some(bind)),
+        (Err(_), OrNull(Some(_))) => Some(Some(AdminBind::with_token(address.clone()))),
+        (Err(error), OrNull(None)) => {
+            let message = format!("{error}, or give `token_file`, which changes then need");
+            reject(found, &raw.bind, message);
             None
         }
     }
+}
+
+fn token_file(raw: &keys::Admin) -> Option<Option<PathBuf>> {
+    let OrNull(path) = raw.token_file.get()?;
+    Some(path.as_ref().map(|FilePath(path)| path.clone()))
 }
 
 fn log(raw: &keys::Log) -> Option<Log> {

@@ -27,6 +27,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Where the admin endpoint answers; `None` is off.
     pub admin: Option<AdminBind>,
+    /// The file with the token that changes need; always there where other machines reach `admin`.
+    pub admin_token_file: Option<PathBuf>,
     /// What is logged, and how.
     pub log: Log,
     /// How the process ends.
@@ -42,6 +44,7 @@ impl Config {
             listeners,
             pools,
             admin: Some(AdminBind::default()),
+            admin_token_file: None,
             log: Log::default(),
             shutdown: Shutdown::default(),
         }

@@ -164,6 +164,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("pools.*.when_backend_down", "close"),
     ("pools.*.when_all_down", "refuse"),
     ("admin.bind", "off"),
+    ("admin.token_file", "/run/token"),
     ("log.level", "debug"),
     ("log.format", "json"),
     ("log.access", "stdout"),
@@ -193,7 +194,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("listeners.*.protocol", "udp"),
     ("pools.*.connect.source", "[10.0.0.1]"),
     ("pools.*.discover", "{dns: a.example}"),
-    ("admin.token_file", "/run/token"),
 ];
 
 #[test]

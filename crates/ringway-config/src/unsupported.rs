@@ -26,5 +26,4 @@ pub(crate) static UNSUPPORTED: &[Unsupported] = &[
         key: "pools.*.discover",
         only: None,
     },
-    row("admin.token_file", "null"),
 ];

@@ -11,6 +11,7 @@ use ringway_worker::{EjectionNotice, NoticeSink};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
+use crate::history::History;
 use crate::supervise::Event;
 
 /// A worker's way to the control thread.
@@ -45,7 +46,7 @@ enum Weight {
 
 impl Ledger {
     /// Takes a change in and tells it.
-    pub(crate) fn tell(&mut self, notice: &EjectionNotice, topology: &Topology) {
+    pub(crate) fn tell(&mut self, notice: &EjectionNotice, topology: &Topology, history: &History) {
         let weight = self.weigh(notice);
         // What it is about may be gone by now: then there is nobody left to name.
         let Some(pool) = topology.pools.get(usize::from(notice.pool)) else {
@@ -59,7 +60,10 @@ impl Ledger {
             Change::Ejected { lasts, cause } => {
                 let (seconds, reason) = (lasts.as_secs_f64(), eject_label(cause));
                 match weight {
-                    Weight::First => warn!(pool, backend, worker, reason, seconds, "ejected"),
+                    Weight::First => {
+                        warn!(pool, backend, worker, reason, seconds, "ejected");
+                        history.note(pool, backend, "ejected", reason);
+                    }
                     Weight::Last | Weight::Minor => {
                         debug!(pool, backend, worker, reason, seconds, "ejected too");
                     }
@@ -70,7 +74,10 @@ impl Ledger {
             Change::Returned(cause) => {
                 let reason = return_label(cause);
                 match weight {
-                    Weight::Last => info!(pool, backend, worker, reason, "no longer ejected"),
+                    Weight::Last => {
+                        info!(pool, backend, worker, reason, "no longer ejected");
+                        history.note(pool, backend, "returned", reason);
+                    }
                     Weight::First | Weight::Minor => {
                         debug!(pool, backend, worker, reason, "no longer ejected here");
                     }

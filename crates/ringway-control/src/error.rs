@@ -2,6 +2,7 @@
 //! says what, where, and what to do about it.
 
 use std::io;
+use std::path::PathBuf;
 
 use ringway_keeper::SpawnError;
 use rustix::io::Errno;
@@ -54,6 +55,14 @@ pub enum StartError {
     Admin {
         /// The address as configured.
         address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The token of the admin endpoint cannot be used.
+    #[error("{}: {source} (admin.token_file)", path.display())]
+    AdminToken {
+        /// The file as configured.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -147,6 +156,7 @@ impl StartError {
             }
             StartError::Bind { .. }
             | StartError::Admin { .. }
+            | StartError::AdminToken { .. }
             | StartError::Cpu { .. }
             | StartError::AccessLog { .. }
             | StartError::Backend { .. }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::access_log::LogState;
 use crate::health::Board;
+use crate::history::History;
 use crate::inquiry::Inquiry;
 use crate::layout::{Layout, Usage};
 use crate::plan::Plan;
@@ -35,6 +36,8 @@ pub(crate) struct Instance {
     pub(crate) running: RwLock<Arc<View>>,
     pub(crate) workers: Vec<WorkerView>,
     pub(crate) board: Arc<Board>,
+    /// What happened to backends lately.
+    pub(crate) history: History,
     /// All connections of the process.
     pub(crate) connections: Arc<Limit>,
     pub(crate) control: Arc<ControlBlock>,
@@ -226,6 +229,7 @@ mod tests {
             version: "",
             commit: "",
             board: Arc::new(Board::new(&config, &plan.layout)),
+            history: History::default(),
             connections: Arc::clone(&plan.connections),
             running: RwLock::new(Arc::new(View {
                 config,

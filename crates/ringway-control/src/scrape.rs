@@ -51,7 +51,7 @@ impl Instance {
         }
     }
 
-    fn ask_histograms(&self) -> Vec<Option<WorkerHistogramsSnapshot>> {
+    pub(crate) fn ask_histograms(&self) -> Vec<Option<WorkerHistogramsSnapshot>> {
         let mut snapshots = lock(&self.snapshots);
         for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
             last.inquiry

@@ -24,6 +24,7 @@ use crate::crew::Crew;
 use crate::ejections::{Ledger, Notices};
 use crate::error::{RunError, StartError};
 use crate::health::{Board, Verdicts, first_round_timeout};
+use crate::history::History;
 use crate::inquiry::Inquiry;
 use crate::instance::{Instance, LastSnapshot, View, WorkerView};
 use crate::keepers::Keepers;
@@ -177,7 +178,11 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         Signals::Ignore => None,
     };
     let bound = sockets::bind_all(&config.listeners, cpus.len(), &[])?;
-    let admin = config.admin.as_ref().map(AdminSocket::bind).transpose()?;
+    let admin = config.admin.as_ref();
+    let token_file = config.admin_token_file.as_deref();
+    let admin = admin
+        .map(|bind| AdminSocket::bind(bind, token_file))
+        .transpose()?;
     let plan = Plan::new(&config, &limits)?;
     let (mut access_log, queues) =
         AccessLog::start(Target::open(&config.log.access)?, cpus.len(), &plan)?;
@@ -211,6 +216,7 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         pings: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
         workers: views,
         board,
+        history: History::default(),
         connections: Arc::clone(&plan.connections),
         control,
         access_log: Mutex::new(access_log.as_mut().map(|log| log.state())),

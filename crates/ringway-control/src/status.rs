@@ -9,8 +9,12 @@ use ringway_config::Backend;
 use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
 use serde::Serialize;
 
+use crate::history::Happening;
 use crate::instance::{Instance, View, WorkerView, lock};
+use crate::latency::Latency;
+use crate::procfs;
 use crate::routing;
+use crate::traffic::{self, Counts, RouteStatus};
 
 /// The whole instance.
 #[derive(Debug, Serialize)]
@@ -27,7 +31,14 @@ pub(crate) struct Status {
     workers: Vec<WorkerStatus>,
     listeners: Vec<ListenerStatus>,
     pools: Vec<PoolStatus>,
+    /// Each pair of a listener and a pool it can send to.
+    routes: Vec<RouteStatus>,
+    /// What happened to backends, the latest last; bounded.
+    history: Vec<Happening>,
     access_log: Option<AccessLogStatus>,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<Latency>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,7 +47,10 @@ struct WorkerStatus {
     cpu: usize,
     connections: i64,
     connections_total: u64,
+    received_bytes_total: u64,
     pipes_in_use: i64,
+    /// CPU time of its thread; none where the kernel does not tell.
+    busy_seconds_total: Option<f64>,
     /// Scrapes it did not answer in time.
     scrapes_missed: u64,
 }
@@ -52,6 +66,8 @@ struct ListenerStatus {
     connections: i64,
     connections_total: u64,
     refused_total: u64,
+    /// The same by why.
+    refused: Counts,
     accept_errors_total: u64,
 }
 
@@ -61,6 +77,10 @@ pub(crate) struct PoolStatus {
     name: String,
     /// Backends that some worker may choose.
     up: usize,
+    /// Connection attempts after the first of a connection.
+    retries_total: u64,
+    /// Backends chosen although every one was down.
+    fail_open_total: u64,
     backends: Vec<BackendStatus>,
 }
 
@@ -101,7 +121,8 @@ struct AccessLogStatus {
 }
 
 impl Instance {
-    pub(crate) fn status(&self) -> Status {
+    /// With `latency` if that is to be part of it.
+    pub(crate) fn status(&self, latency: Option<Latency>) -> Status {
         let view = self.view();
         let workers = self.workers.iter().zip(&view.blocks);
         Status {
@@ -122,7 +143,10 @@ impl Instance {
             pools: (0..view.config.pools.len())
                 .map(|at| self.pool_status(&view, at))
                 .collect(),
+            routes: view.routes(),
+            history: self.history.last(),
             access_log: self.access_log_status(&view),
+            latency,
         }
     }
 
@@ -151,6 +175,8 @@ impl Instance {
                 .filter(|backend| backend.state != "down")
                 .filter(|backend| backend.ejected_workers < self.workers.len() as i64)
                 .count(),
+            retries_total: view.sum(|blocks| blocks.pools[pool_place].retries.value()),
+            fail_open_total: view.sum(|blocks| blocks.pools[pool_place].fail_open.value()),
             backends,
         }
     }
@@ -215,8 +241,17 @@ impl View {
             connections: self.gauge(|blocks| &blocks.listeners[place].connections),
             connections_total: sum(|block| block.connections_total.value()),
             refused_total: sum(|block| total(block.refused.cells())),
+            refused: traffic::refused(self.blocks.iter().map(|own| &*own.listeners[place])),
             accept_errors_total: sum(|block| total(block.accept_errors.cells())),
         }
+    }
+
+    fn routes(&self) -> Vec<RouteStatus> {
+        let routes = self.topology().routes();
+        let status = |(at, names): (usize, [&str; 2])| {
+            RouteStatus::new(names, self.blocks.iter().map(move |own| &*own.routes[at]))
+        };
+        routes.map(status).collect()
     }
 
     fn sum(&self, count: impl Fn(&WorkerBlocks) -> u64) -> u64 {
@@ -238,6 +273,9 @@ fn worker_status(worker: &WorkerView, own: &WorkerBlocks) -> WorkerStatus {
             .iter()
             .map(|listener| listener.connections_total.value())
             .sum(),
+        received_bytes_total: traffic::received_bytes(own),
+        busy_seconds_total: procfs::thread_busy_nanos(worker.thread_id)
+            .map(|nanos| nanos as f64 / 1e9),
         pipes_in_use: worker.block.pipes.in_use.value(),
         scrapes_missed: worker.scrapes_missed.load(Ordering::Relaxed),
     }

@@ -27,6 +27,7 @@ use crate::admin::AdminSocket;
 use crate::crew::Crew;
 use crate::ejections::Ledger;
 use crate::error::RunError;
+use crate::history::History;
 use crate::instance::Instance;
 use crate::keepers::Keepers;
 use crate::reload::{Asker, Prepared, Refusal, Reloads};
@@ -126,11 +127,12 @@ impl Supervisor {
                         running -= 1;
                     }
                     Event::Transition { pool, backend, transition } => {
-                        log_transition(&pool, &backend, transition);
+                        tell_transition(&self.instance.history, &pool, &backend, transition);
                     }
                     Event::Ejection(notice) => {
+                        let Instance { history, .. } = &*self.instance;
                         let view = self.instance.view();
-                        self.ejections.tell(&notice, view.topology());
+                        self.ejections.tell(&notice, view.topology(), history);
                     }
                     Event::Drain => self.leave(&mut stage),
                     Event::Reload(asker) => self.reload(asker),
@@ -204,10 +206,14 @@ impl Supervisor {
     }
 }
 
-fn log_transition(pool: &str, backend: &str, transition: Transition) {
+fn tell_transition(history: &History, pool: &str, backend: &str, transition: Transition) {
     let reason = transition.reason.as_label();
     let (from, to) = (transition.from.as_label(), transition.to.as_label());
     let got = transition.reason.got().map(display);
+    // A thousand that are found up at the start would leave no room for what happens.
+    if (transition.from, transition.to) != (Health::Unknown, Health::Up) {
+        history.note(pool, backend, to, reason);
+    }
     match transition.to {
         Health::Unknown | Health::Up => info!(pool, backend, from, to, reason, got, "health"),
         Health::Down => warn!(pool, backend, from, to, reason, got, "health"),

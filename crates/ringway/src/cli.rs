@@ -81,6 +81,14 @@ pub(crate) enum Command {
     /// Show a running instance: listeners, backends, workers
     #[command(after_help = "Example: ringway status --admin 127.0.0.1:9901")]
     Status(StatusArgs),
+    /// Watch a running instance: rates by worker, listener and backend
+    #[command(
+        long_about = "Watch a running instance: rates by worker, listener and backend.\n\n\
+            Tab shows another table, < and > choose the column to sort by, r turns the order round,\n\
+            t shows only what is in trouble, arrows and Page keys scroll, p pauses, q ends.",
+        after_help = "Example: ringway top --admin unix:/run/ringway/admin.sock"
+    )]
+    Top(TopArgs),
     /// Let a running instance finish its connections and exit
     #[command(
         long_about = "Let a running instance finish its connections and exit.\n\n\
@@ -112,8 +120,6 @@ pub(crate) enum Command {
         after_help = "Example: ringway man | man -l -, or to install: ringway man /usr/local/share/man/man1"
     )]
     Man(ManArgs),
-    #[command(hide = true, after_help = "Example: ringway top")]
-    Top(Later),
     #[command(hide = true, after_help = "Example: ringway upgrade")]
     Upgrade(Later),
     #[command(hide = true, after_help = "Example: ringway backend")]
@@ -204,6 +210,18 @@ pub(crate) struct StatusArgs {
     /// Print the answer as it came, in JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// List every backend, also where there are many that are up
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) instance: Instance,
+    /// How often to ask, such as 500ms or 5s
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub(crate) interval: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -229,6 +247,9 @@ pub(crate) struct Instance {
     /// Take the admin endpoint from this configuration
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The token that changes may need, if it is not that of the configuration
+    #[arg(long, value_name = "FILE", env = "RINGWAY_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// `balance` of the configuration.

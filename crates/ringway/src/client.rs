@@ -4,9 +4,11 @@
 //! other side is.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway_config::{AdminBind, BackendAddress};
@@ -24,32 +26,56 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Largest answer that is kept, in bytes: the status of every pool and backend a file may have.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Longest token file that is read.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
 /// The admin endpoint of a running instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint(BackendAddress);
+pub(crate) struct Endpoint {
+    address: BackendAddress,
+    /// Holds what changes may need; read only for those.
+    token_file: Option<PathBuf>,
+}
 
 impl Endpoint {
     /// An endpoint whose address is known.
     pub(crate) fn new(address: BackendAddress) -> Endpoint {
-        Endpoint(address)
+        Endpoint {
+            address,
+            token_file: None,
+        }
     }
 
     /// The endpoint meant by the flags: the address, or that of the file, or the default.
     pub(crate) fn of(instance: &Instance) -> Result<Endpoint, Failure> {
-        let bind = match (&instance.admin, &instance.config) {
-            (Some(address), _) => return Ok(Endpoint(address.clone())),
-            (None, Some(file)) => ringway_config::load(file)?.admin.ok_or_else(|| {
-                Failure::Runtime(format!("{}: the admin endpoint is off", file.display()))
-            })?,
-            (None, None) => AdminBind::default(),
+        let given = instance.token_file.clone();
+        let (bind, token_file) = match (&instance.admin, &instance.config) {
+            (Some(address), _) => {
+                return Ok(Endpoint {
+                    address: address.clone(),
+                    token_file: given,
+                });
+            }
+            (None, Some(file)) => {
+                let config = ringway_config::load(file)?;
+                let bind = config.admin.ok_or_else(|| {
+                    Failure::Runtime(format!("{}: the admin endpoint is off", file.display()))
+                })?;
+                (bind, given.or(config.admin_token_file))
+            }
+            (None, None) => (AdminBind::default(), given),
+        };
+        let endpoint = |address| Endpoint {
+            address,
+            token_file,
         };
         match bind {
             AdminBind::Tcp(address) if address.port() == 0 => Err(Failure::Runtime(
                 "the file lets the kernel choose the admin port: give the address with --admin"
                     .to_owned(),
             )),
-            AdminBind::Tcp(address) => Ok(Endpoint(BackendAddress::Tcp(address))),
-            AdminBind::Unix(path) => Ok(Endpoint(BackendAddress::Unix(path))),
+            AdminBind::Tcp(address) => Ok(endpoint(BackendAddress::Tcp(address))),
+            AdminBind::Unix(path) => Ok(endpoint(BackendAddress::Unix(path))),
         }
     }
 
@@ -66,9 +92,10 @@ impl Endpoint {
             endpoint: self.clone(),
             source,
         };
+        let authorization = self.authorization(method)?;
         let mut stream = self.connect().map_err(unreachable)?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n{authorization}\
              Content-Length: 0\r\nConnection: close\r\n\r\n",
             self.host()
         );
@@ -86,16 +113,38 @@ impl Endpoint {
         }
     }
 
+    /// The line that lets a change through, if there is a token.
+    fn authorization(&self, method: Method) -> Result<String, ClientError> {
+        let path = match (method, &self.token_file) {
+            (Method::Post, Some(path)) => path,
+            (Method::Post, None) | (Method::Get, _) => return Ok(String::new()),
+        };
+        let unusable = |source| ClientError::Token {
+            path: path.clone(),
+            source,
+        };
+        let mut text = String::new();
+        let file = File::open(path).map_err(unusable)?;
+        let read = file.take(TOKEN_BYTES_MAX).read_to_string(&mut text);
+        read.map_err(unusable)?;
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let what = "a token is one word of ASCII characters";
+            return Err(unusable(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
+        Ok(format!("Authorization: Bearer {token}\r\n"))
+    }
+
     /// Changes are taken only with an IP address or `localhost` here.
     fn host(&self) -> String {
-        match &self.0 {
+        match &self.address {
             BackendAddress::Tcp(address) => address.to_string(),
             BackendAddress::Unix(_) => "localhost".to_owned(),
         }
     }
 
     fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        match &self.0 {
+        match &self.address {
             BackendAddress::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, STEP_TIMEOUT)?;
                 stream.set_read_timeout(Some(STEP_TIMEOUT))?;
@@ -114,7 +163,7 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        write!(f, "{}", self.address)
     }
 }
 
@@ -150,6 +199,13 @@ pub(crate) enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// The token cannot be read; nothing was sent.
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The connection ended or stalled, or what came is not HTTP.
     Broken {
         /// Where.
@@ -174,6 +230,9 @@ impl fmt::Display for ClientError {
                 "no instance answers at {endpoint}: {source}; \
                  is it running, and is this its admin endpoint (--admin)?"
             ),
+            ClientError::Token { path, source } => {
+                write!(f, "the token file {}: {source}", path.display())
+            }
             ClientError::Broken { endpoint, source } => {
                 write!(f, "{endpoint} is no admin endpoint of Ringway: {source}")
             }
@@ -192,7 +251,9 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ClientError::Unreachable { source, .. } => Some(source),
+            ClientError::Unreachable { source, .. } | ClientError::Token { source, .. } => {
+                Some(source)
+            }
             ClientError::Broken { source, .. } => Some(source),
             ClientError::Refused { .. } => None,
         }

@@ -20,6 +20,7 @@ mod run;
 mod snapshot;
 mod status;
 mod table;
+mod top;
 
 use std::process::ExitCode;
 
@@ -58,7 +59,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Reload(args) => reload::reload(&args),
         Command::Completions(args) => packaging::completions(&args),
         Command::Man(args) => packaging::man(&args),
-        Command::Top(_) => Err(Failure::unsupported("top")),
+        Command::Top(args) => top::top(&args),
         Command::Upgrade(_) => Err(Failure::unsupported("upgrade")),
         Command::Backend(_) => Err(Failure::unsupported("backend")),
     }

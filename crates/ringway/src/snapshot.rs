@@ -28,7 +28,7 @@ pub(crate) struct Snapshot {
 }
 
 /// One worker.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Worker {
     pub(crate) index: u32,
@@ -36,6 +36,9 @@ pub(crate) struct Worker {
     /// Open now.
     pub(crate) connections: i64,
     pub(crate) connections_total: u64,
+    pub(crate) received_bytes_total: u64,
+    /// CPU time of its thread.
+    pub(crate) busy_seconds_total: Option<f64>,
 }
 
 /// One listener.
@@ -57,6 +60,8 @@ pub(crate) struct Listener {
 #[serde(default)]
 pub(crate) struct Pool {
     pub(crate) name: String,
+    /// Backends that some worker may choose.
+    pub(crate) up: u64,
     pub(crate) backends: Vec<Backend>,
 }
 
@@ -65,8 +70,13 @@ pub(crate) struct Pool {
 #[serde(default)]
 pub(crate) struct Backend {
     pub(crate) address: String,
+    pub(crate) backup: bool,
     /// `up`, `down` or `unknown`.
     pub(crate) state: String,
+    /// What the operator wants; `active` unless somebody said otherwise.
+    pub(crate) admin_state: String,
+    /// In this state.
+    pub(crate) since_seconds: f64,
     /// Open now.
     pub(crate) connections: i64,
     pub(crate) connections_total: u64,

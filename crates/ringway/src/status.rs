@@ -15,14 +15,23 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
         let response = endpoint.request(Method::Get, "/v1/status")?;
         return say(String::from_utf8_lossy(&response.body).trim_end());
     }
-    say(&tables(&Snapshot::fetch(&endpoint)?))
+    say(&tables(&Snapshot::fetch(&endpoint)?, args.all))
 }
 
-fn tables(snapshot: &Snapshot) -> String {
+/// More than these are listed only where they are in trouble.
+const BACKENDS_LISTED: usize = 50;
+
+fn tables(snapshot: &Snapshot, lists_all: bool) -> String {
     let mut lines = vec![headline(snapshot), String::new()];
     lines.extend(listeners(snapshot).lines());
     lines.push(String::new());
-    lines.extend(backends(snapshot).lines());
+    lines.extend(pools(snapshot).lines());
+    lines.push(String::new());
+    let (table, left_out) = backends(snapshot, lists_all);
+    lines.extend(table.lines());
+    if left_out > 0 {
+        lines.push(format!("and {left_out} that are up (--all lists them)"));
+    }
     lines.push(String::new());
     lines.extend(workers(snapshot).lines());
     lines.join("\n")
@@ -72,7 +81,29 @@ fn listeners(snapshot: &Snapshot) -> Table {
     table
 }
 
-fn backends(snapshot: &Snapshot) -> Table {
+fn pools(snapshot: &Snapshot) -> Table {
+    let mut table = Table::new(&[
+        ("pool", Align::Left),
+        ("usable", Align::Left),
+        ("active", Align::Right),
+        ("total", Align::Right),
+        ("failed", Align::Right),
+    ]);
+    for pool in &snapshot.pools {
+        let sum = |of: fn(&Backend) -> u64| pool.backends.iter().map(of).sum::<u64>().to_string();
+        table.row([
+            pool.name.clone(),
+            format!("{} of {}", pool.up, pool.backends.len()),
+            sum(|backend| u64::try_from(backend.connections).unwrap_or(0)),
+            sum(|backend| backend.connections_total),
+            sum(|backend| backend.connect_failures_total),
+        ]);
+    }
+    table
+}
+
+/// And how many are left out.
+fn backends(snapshot: &Snapshot, lists_all: bool) -> (Table, usize) {
     let mut table = Table::new(&[
         ("pool", Align::Left),
         ("backend", Align::Left),
@@ -82,8 +113,15 @@ fn backends(snapshot: &Snapshot) -> Table {
         ("failed", Align::Right),
         ("last check", Align::Left),
     ]);
+    let count: usize = snapshot.pools.iter().map(|pool| pool.backends.len()).sum();
+    let lists_all = lists_all || count <= BACKENDS_LISTED;
+    let mut left_out = 0;
     for pool in &snapshot.pools {
         for backend in &pool.backends {
+            if !lists_all && is_fine(backend) {
+                left_out += 1;
+                continue;
+            }
             table.row([
                 pool.name.clone(),
                 backend.address.clone(),
@@ -95,15 +133,30 @@ fn backends(snapshot: &Snapshot) -> Table {
             ]);
         }
     }
-    table
+    (table, left_out)
+}
+
+fn is_fine(backend: &Backend) -> bool {
+    let is_active = matches!(backend.admin_state.as_str(), "" | "active");
+    backend.state != "down" && backend.ejected_workers == 0 && is_active
 }
 
 /// What it is taken for, and how many workers have reason to disagree.
 fn state_of(backend: &Backend) -> String {
-    match backend.ejected_workers {
-        0 => backend.state.clone(),
-        workers => format!("{}, ejected by {workers}", backend.state),
+    let mut parts = vec![backend.state.clone()];
+    if backend.state == "down" {
+        parts = vec![format!("down for {}", coarse(backend.since_seconds))];
     }
+    if !matches!(backend.admin_state.as_str(), "" | "active") {
+        parts.push(backend.admin_state.clone());
+    }
+    if backend.ejected_workers > 0 {
+        parts.push(format!("ejected by {}", backend.ejected_workers));
+    }
+    if backend.backup {
+        parts.push("backup".to_owned());
+    }
+    parts.join(", ")
 }
 
 /// When it was checked last; and why it is down, if it is.
@@ -140,7 +193,7 @@ fn workers(snapshot: &Snapshot) -> Table {
 }
 
 /// A duration in its two largest units.
-fn coarse(seconds: f64) -> String {
+pub(crate) fn coarse(seconds: f64) -> String {
     // A float becomes an integer by saturating, so that nonsense from outside stays harmless.
     let seconds = seconds as u64;
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
@@ -166,26 +219,29 @@ mod tests {
                 "workers": [{"index": 0, "cpu": 4, "connections": 3, "connections_total": 12}],
                 "listeners": [{"name": "web", "addresses": ["127.0.0.1:80", "[::1]:80"],
                     "pool": "p", "pools": ["p"], "connections": 3, "connections_total": 12, "refused_total": 1}],
-                "pools": [{"name": "p", "backends": [
+                "pools": [{"name": "p", "up": 1, "backends": [
                     {"address": "127.0.0.1:1", "state": "up", "connections": 3,
                      "connections_total": 12, "connect_failures_total": 0,
                      "last_check_seconds": 1.2, "last_failure": "timeout"},
-                    {"address": "127.0.0.1:2\u001b[2J", "state": "down", "connections": 0,
+                    {"address": "127.0.0.1:2\u001b[2J", "state": "down", "since_seconds": 75.2, "connections": 0,
                      "connections_total": 0, "connect_failures_total": 2,
                      "last_check_seconds": 0.2, "last_failure": "refused"}]}],
                 "something": "of a later version"
             }"#,
         );
-        let shown = tables(&snapshot.expect("a status"));
+        let shown = tables(&snapshot.expect("a status"), false);
         let wanted = "\
 ringway 1.2.3 (abc), pid 7, up 1m 1s, ready, 3 of at most 900 connections
 
 listener  address                 pool  active  total  refused
 web       127.0.0.1:80, [::1]:80  p          3     12        1
 
-pool  backend          state  active  total  failed  last check
-p     127.0.0.1:1      up          3     12       0  1s ago
-p     127.0.0.1:2?[2J  down        0      0       2  0s ago, refused
+pool  usable  active  total  failed
+p     1 of 2       3     12       2
+
+pool  backend          state            active  total  failed  last check
+p     127.0.0.1:1      up                    3     12       0  1s ago
+p     127.0.0.1:2?[2J  down for 1m 15s       0      0       2  0s ago, refused
 
 worker  CPU  active  total
 0       4         3     12";
@@ -193,9 +249,32 @@ worker  CPU  active  total
     }
 
     #[test]
+    fn of_many_backends_those_in_trouble_are_listed() {
+        let one = |at: usize| {
+            let state = if at % 100 == 7 { "down" } else { "up" };
+            format!(r#"{{"address": "10.0.0.{at}:1", "state": "{state}"}}"#)
+        };
+        let backends: Vec<String> = (0..1000).map(one).collect();
+        let text = format!(
+            r#"{{"pools": [{{"name": "p", "up": 990, "backends": [{}]}}]}}"#,
+            backends.join(",")
+        );
+        let snapshot = Snapshot::read(text.as_bytes()).expect("a status");
+        let shown = tables(&snapshot, false);
+        assert_eq!(shown.matches("down for").count(), 10);
+        assert!(
+            shown.contains("and 990 that are up (--all lists them)"),
+            "{shown}"
+        );
+        assert!(shown.contains("990 of 1000"), "{shown}");
+        let all = tables(&snapshot, true);
+        assert!(all.contains("10.0.0.999:1") && !all.contains("--all"));
+    }
+
+    #[test]
     fn what_is_missing_is_empty_and_what_is_wrong_is_an_error() {
         let empty = Snapshot::read(b"{}").expect("nothing is required");
-        assert!(tables(&empty).starts_with("ringway  (), pid 0, up 0s, ready"));
+        assert!(tables(&empty, false).starts_with("ringway  (), pid 0, up 0s, ready"));
         assert!(Snapshot::read(br#"{"workers": 2}"#).is_err());
         assert!(Snapshot::read(b"<html>").is_err());
     }

@@ -10,6 +10,7 @@
 //! everybody waiting longest, those without a request first, makes room. So no number of clients that
 //! are slow or silent keeps `/livez` from answering.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -18,7 +19,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -37,7 +39,7 @@ const LEAVE_WITHIN: Duration = Duration::from_millis(50);
 /// Serves until the runtime ends.
 pub(crate) async fn serve<L: Listener>(listener: L, app: Router)
 where
-    L::Addr: std::fmt::Debug,
+    L::Addr: fmt::Debug,
 {
     let listener = Bounded {
         listener,
@@ -45,7 +47,27 @@ where
         seats: Seats::default(),
     };
     // It handles the errors of accept itself and never returns.
+    let app = app.into_make_service_with_connect_info::<Peer>();
     let _ = axum::serve(listener, app).await;
+}
+
+/// Who connected, for the log.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(String);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<L: Listener> Connected<IncomingStream<'_, Bounded<L>>> for Peer
+where
+    L::Addr: fmt::Debug,
+{
+    fn connect_info(stream: IncomingStream<'_, Bounded<L>>) -> Peer {
+        Peer(format!("{:?}", stream.remote_addr()))
+    }
 }
 
 struct Bounded<L> {

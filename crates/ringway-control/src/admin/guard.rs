@@ -1,18 +1,26 @@
 //! Who may change the instance, and how large a request may be.
 //!
-//! The endpoint is on loopback or in a file of its owner. On loopback there are browsers, and any
-//! page on the web can make one send a POST here, or look up a name of its own as 127.0.0.1 (DNS
-//! rebinding). So a request that changes something must name this host by address or `localhost`,
-//! and must not come from a page of elsewhere.
+//! Where there is a token (`token.rs`), changes need it and nothing else: no page can send what it does
+//! not know. Where there is none, the endpoint is on loopback or in a file of its owner. On loopback there
+//! are browsers, and any page on the web can make one send a POST here, or look up a name of its own as
+//! 127.0.0.1 (DNS rebinding). So a request that changes something must name this host by address or
+//! `localhost`, and must not come from a page of elsewhere. Reading is free: who can connect can read.
+//!
+//! Invariant: every request that changes something, or tried to, is one line of the log.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::routes::refusal;
+use tracing::{info, warn};
+
+use super::bounded::Peer;
+use super::routes::{blocking, refusal};
+use super::token::{Denied, TokenFile};
 
 /// Largest body of a request.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -26,24 +34,79 @@ pub(crate) enum Reach {
     FileOwner,
 }
 
-pub(crate) async fn check(State(reach): State<Reach>, request: Request, next: Next) -> Response {
-    let refused = if body_bytes(request.headers()) > BODY_BYTES_MAX {
-        Some((
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "a request has at most 64 KiB",
-        ))
-    } else if reach == Reach::Browsers && changes(request.method()) && !is_local(request.headers())
-    {
-        let text = "changes are taken from this host only: the header Host must be an IP address \
-                    or localhost, and Origin must be the same";
-        Some((StatusCode::FORBIDDEN, text))
-    } else {
-        None
-    };
-    match refused {
-        Some((status, text)) => refusal(status, text).into_response(),
-        None => next.run(request).await,
+/// Who is let through.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) reach: Reach,
+    /// What changes need, if anything.
+    pub(crate) token: Option<Arc<TokenFile>>,
+}
+
+pub(crate) async fn check(
+    State(guard): State<Guard>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if body_bytes(request.headers()) > BODY_BYTES_MAX {
+        let text = "a request has at most 64 KiB";
+        return refusal(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
     }
+    if !changes(request.method()) {
+        return next.run(request).await;
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match guard.denies(request.headers()).await {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    };
+    let status = response.status().as_u16();
+    info!(%peer, %method, path, status, "admin request");
+    response
+}
+
+impl Guard {
+    /// The answer to a request that may not change anything.
+    async fn denies(&self, headers: &HeaderMap) -> Option<Response> {
+        let Some(token) = &self.token else {
+            let text = "changes are taken from this host only: the header Host must be an IP address \
+                        or localhost, and Origin must be the same";
+            let is_denied = self.reach == Reach::Browsers && !is_local(headers);
+            return is_denied.then(|| refusal(StatusCode::FORBIDDEN, text).into_response());
+        };
+        let (token, headers) = (Arc::clone(token), headers.clone());
+        match blocking(move || token.check(&headers)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(denied)) => Some(denial(&denied)),
+            Err(failed) => Some(failed.into_response()),
+        }
+    }
+}
+
+fn denial(denied: &Denied) -> Response {
+    let (status, text) = match denied {
+        Denied::Missing => (
+            StatusCode::UNAUTHORIZED,
+            "changes need the token of admin.token_file: send it as `Authorization: Bearer TOKEN` \
+             (ringway: --token-file FILE)",
+        ),
+        Denied::Wrong => (
+            StatusCode::UNAUTHORIZED,
+            "this is not the token that is in admin.token_file now",
+        ),
+        Denied::Unreadable(error) => {
+            warn!(%error, "admin.token_file cannot be read: changes are refused");
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "changes need a token and admin.token_file cannot be read; see the log",
+            )
+        }
+    };
+    let answer = refusal(status, text).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        return ([(header::WWW_AUTHENTICATE, "Bearer")], answer).into_response();
+    }
+    answer
 }
 
 fn changes(method: &Method) -> bool {

@@ -6,21 +6,19 @@ use std::sync::Arc;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router, middleware};
 use ringway_metrics::{Format, PerWorker, render};
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use super::guard::{self, Reach};
+use super::guard::{self, Guard};
+use super::page;
 use crate::instance::Instance;
 use crate::reload::{self, RefusalKind};
 use crate::status::{PoolStatus, Status};
 use crate::supervise::Event;
-
-/// The status page: one file, no outside resources.
-const PAGE: &str = include_str!("page.html");
 
 type Shared = State<Arc<Instance>>;
 
@@ -52,7 +50,7 @@ pub(super) fn refusal(status: StatusCode, error: impl Into<String>) -> Refusal {
     )
 }
 
-pub(super) fn router(instance: Arc<Instance>, reach: Reach) -> Router {
+pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
     let unsupported = |what: &'static str| {
         move || async move {
             let text = format!("{what} is not supported by this version");
@@ -60,7 +58,7 @@ pub(super) fn router(instance: Arc<Instance>, reach: Reach) -> Router {
         }
     };
     Router::new()
-        .route("/", get(async || Html(PAGE)))
+        .route("/", get(page::page))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -79,7 +77,7 @@ pub(super) fn router(instance: Arc<Instance>, reach: Reach) -> Router {
             let text = "this path takes another method: GET reads, POST and PATCH change";
             refusal(StatusCode::METHOD_NOT_ALLOWED, text)
         })
-        .layer(middleware::from_fn_with_state(reach, guard::check))
+        .layer(middleware::from_fn_with_state(guard, guard::check))
         .with_state(instance)
 }
 
@@ -126,8 +124,24 @@ async fn readyz(State(instance): Shared) -> Result<&'static str, Refusal> {
     }
 }
 
-async fn status(State(instance): Shared) -> Json<Status> {
-    Json(instance.status())
+#[derive(Debug, Default, Deserialize)]
+struct StatusQuery {
+    latency: Option<String>,
+}
+
+async fn status(
+    State(instance): Shared,
+    query: Result<Query<StatusQuery>, QueryRejection>,
+) -> Result<Json<Status>, Refusal> {
+    let Query(query) =
+        query.map_err(|error| refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
+    if !matches!(query.latency.as_deref(), Some("1" | "true")) {
+        return Ok(Json(instance.status(None)));
+    }
+    let turn = Arc::clone(&instance);
+    let _turn = turn.scraping.lock().await;
+    let told = blocking(move || instance.status(Some(instance.latency()))).await?;
+    Ok(Json(told))
 }
 
 async fn pool(
@@ -171,7 +185,7 @@ async fn reload(State(instance): Shared) -> Result<Json<Reloaded>, Refusal> {
 }
 
 /// Runs what waits for workers or reads files where nothing else waits for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.map_err(|failure| {

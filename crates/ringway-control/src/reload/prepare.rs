@@ -27,7 +27,7 @@ use crate::start::demand;
 use crate::unix_path::SocketFile;
 
 /// Keys that are read when the process starts.
-const FIXED: [&str; 3] = ["workers", "admin.bind", "log.format"];
+const FIXED: [&str; 4] = ["workers", "admin.bind", "admin.token_file", "log.format"];
 
 /// A reload that can happen.
 #[derive(Debug)]

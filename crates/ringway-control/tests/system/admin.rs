@@ -112,14 +112,133 @@ fn a_drain_can_be_asked_for() {
 }
 
 #[test]
+fn where_there_is_a_token_changes_need_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "first-of-two-tokens\n").unwrap();
+    // Reachable from everywhere: refused without a token, served with one.
+    let admin = format!(
+        "admin: {{bind: '0.0.0.0:0', token_file: '{}'}}",
+        path.display()
+    );
+    let balancer = Balancer::start(&one_pool(&[echo()], "", &admin));
+    let drain = |head: &str| {
+        let text = format!(
+            "POST /v1/drain HTTP/1.1\r\nHost: lb.example\r\nConnection: close\r\n{head}\r\n"
+        );
+        balancer.request(&text)
+    };
+    let none = drain("");
+    assert_eq!(none.status, 401);
+    assert!(
+        none.head
+            .to_lowercase()
+            .contains("www-authenticate: bearer"),
+        "{}",
+        none.head
+    );
+    assert!(
+        none.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("--token-file")
+    );
+    assert_eq!(
+        drain("Authorization: Bearer second-of-two-tokens\r\n").status,
+        401
+    );
+    assert_eq!(balancer.get("/v1/status").status, 200);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(
+        drain("Authorization: Bearer first-of-two-tokens\r\n").status,
+        503
+    );
+    std::fs::write(&path, "second-of-two-tokens").unwrap();
+    assert_eq!(
+        drain("Authorization: Bearer first-of-two-tokens\r\n").status,
+        401
+    );
+    assert_eq!(balancer.status()["draining"], false);
+    assert_eq!(
+        drain("Authorization: Bearer second-of-two-tokens\r\n").status,
+        202
+    );
+    balancer.ended().unwrap();
+}
+
+#[test]
+fn a_token_that_cannot_be_read_stops_the_start() {
+    let admin = "admin: {bind: '127.0.0.1:0', token_file: /nowhere/token}";
+    let error = try_start(&one_pool(&[echo()], "", admin)).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/token"), "{error}");
+}
+
+#[test]
+fn the_status_counts_traffic_by_kind_and_time_where_asked_for() {
+    let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
+    let mut stream = balancer.connect();
+    round_trip(&mut stream);
+    drop(stream);
+    eventually("closed", || {
+        balancer.status()["routes"][0]["closed"]["client"]["fin"] == 1
+    });
+    let status = balancer.get("/v1/status?latency=1").json();
+    let route = &status["routes"][0];
+    assert_eq!(
+        (&route["listener"], &route["pool"]),
+        (&"web".into(), &"web".into())
+    );
+    let received = route["received_bytes"]["client"].as_u64().unwrap();
+    assert!(received > 0);
+    assert_eq!(route["sent_bytes"]["backend"], received);
+    let workers = status["workers"].as_array().unwrap();
+    let by_worker = workers
+        .iter()
+        .map(|worker| worker["received_bytes_total"].as_u64().unwrap());
+    assert_eq!(
+        by_worker.sum::<u64>(),
+        2 * received,
+        "both directions of an echo"
+    );
+    assert!(workers[0]["busy_seconds_total"].as_f64().unwrap() > 0.0);
+    let stages = status["latency"]["stages"].as_array().unwrap();
+    for stage in ["pick", "connect", "first_byte", "total"] {
+        let found = stages
+            .iter()
+            .find(|series| series["stage"] == stage)
+            .unwrap();
+        let counts = found["counts"].as_array().unwrap().iter();
+        assert_eq!(
+            counts.map(|count| count.as_u64().unwrap()).sum::<u64>(),
+            1,
+            "{stage}"
+        );
+    }
+    assert_eq!(
+        status["latency"]["turns"].as_array().unwrap().len(),
+        workers.len()
+    );
+    assert!(balancer.status()["latency"].is_null());
+    assert_eq!(balancer.get("/v1/status?latency=1&latency=1").status, 400);
+    balancer.drained();
+}
+
+#[test]
 fn the_page_needs_nothing_from_elsewhere() {
     let balancer = Balancer::start(&one_pool(&[echo()], "", ADMIN));
     let page = balancer.get("/");
     assert_eq!(page.status, 200);
     assert!(page.head.contains("text/html"), "{}", page.head);
     assert!(page.body.starts_with("<!doctype html>"));
+    let head = page.head.to_lowercase();
+    assert!(
+        head.contains("content-security-policy: default-src 'none'"),
+        "{head}"
+    );
+    // An icon that says there is none: browsers ask for one otherwise.
+    let body = page.body.replace("<link rel=\"icon\" href=\"data:,\">", "");
     for elsewhere in ["http:", "https:", "src=", "<link", "@import", "url("] {
-        assert!(!page.body.contains(elsewhere), "{elsewhere}");
+        assert!(!body.contains(elsewhere), "{elsewhere}");
     }
     balancer.drained();
 }

@@ -88,6 +88,7 @@ fn the_endpoint_comes_from_the_flag_the_file_or_the_default() {
         Endpoint::of(&Instance {
             admin: None,
             config: Some(path),
+            token_file: None,
         })
         .map(|endpoint| endpoint.to_string())
         .map_err(|failure| failure.to_string())
@@ -102,6 +103,35 @@ fn the_endpoint_comes_from_the_flag_the_file_or_the_default() {
     let none = Instance {
         admin: None,
         config: None,
+        token_file: None,
     };
     assert!(Endpoint::of(&none).is_ok_and(|endpoint| endpoint.to_string() == "127.0.0.1:9901"));
+}
+
+#[test]
+fn changes_bring_the_token_and_questions_do_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    let endpoint = Endpoint {
+        address: BackendAddress::Unix("/nowhere".into()),
+        token_file: Some(path.clone()),
+    };
+    let unusable = |method| {
+        matches!(
+            endpoint.authorization(method),
+            Err(ClientError::Token { .. })
+        )
+    };
+    assert!(unusable(Method::Post) && !unusable(Method::Get));
+    for wrong in ["", "two words", "line\r\nbreak: x"] {
+        std::fs::write(&path, wrong).expect("written");
+        assert!(unusable(Method::Post), "{wrong:?}");
+    }
+    std::fs::write(&path, "secret\n").expect("written");
+    let line = endpoint.authorization(Method::Post).expect("a token");
+    assert_eq!(line, "Authorization: Bearer secret\r\n");
+    assert_eq!(
+        endpoint.authorization(Method::Get).expect("none needed"),
+        ""
+    );
 }

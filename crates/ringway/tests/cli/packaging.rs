@@ -108,6 +108,7 @@ fn every_command_has_a_page_that_formats_without_a_warning() {
         "ringway-run.1",
         "ringway-schema.1",
         "ringway-status.1",
+        "ringway-top.1",
         "ringway.1",
     ];
     assert_eq!(pages, due);

@@ -120,8 +120,16 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
+fn top_needs_a_terminal() {
+    let ended = ringway(&["top", "--admin", "127.0.0.1:9"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("needs a terminal"), "{}", ended.err);
+    assert!(ended.out.is_empty(), "{}", ended.out);
+}
+
+#[test]
 fn commands_of_later_versions_say_so() {
-    for command in ["top", "upgrade", "backend"] {
+    for command in ["upgrade", "backend"] {
         let ended = ringway(&[command, "--whatever", "x"]);
         assert_eq!(ended.code, Some(1), "{command}");
         let wanted = format!("ringway: `ringway {command}` is not supported by this version\n");

@@ -37,6 +37,10 @@ fn what_is_wrong_is_told_with_its_place_and_changes_nothing() {
         (two(4, &port), "in use"),
         (good.replace("workers: 2", "workers: 1"), "workers: 2 -> 1"),
         (good.replace("admin.sock", "other.sock"), "admin.bind"),
+        (
+            good.replace("admin: {", "admin: {token_file: /run/token, "),
+            "admin.token_file",
+        ),
         (good.replace("format: json", "format: text"), "log.format"),
         (
             good.replace("access: \"off\"", "access: \"/nowhere/at/all\""),

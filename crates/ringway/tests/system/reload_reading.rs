@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::backend::{Backend, Server};
+use crate::backend::Server;
 use crate::header;
 use crate::hello::naming;
 use crate::instance::Ringway;
