@@ -26,7 +26,7 @@ const UNIX_RETRY: Duration = Duration::from_millis(20);
 /// Bytes read at once: what decides is shorter, or comes in several pieces.
 const READ_BYTES: usize = 256;
 
-/// Descriptors of a probe that waits: its socket, and the same once more for who waits, see [`readiness`].
+/// Descriptors of a probe that waits: its socket, and the same once more for who waits, see `readiness`.
 pub const DESCRIPTORS_PER_PROBE: u64 = 2;
 
 /// How a probe missed.

@@ -181,7 +181,7 @@ fn curl_reaches_the_server_it_names() {
     let setup = setup.route("a", nginx.address(0), "sni: [a.example]");
     let setup = setup.route("b", nginx.address(1), "sni: ['*.b.example']");
     let ringway = setup.workers(2).start();
-    let port = ringway.address().port();
+    let (host, port) = (ringway.address().ip(), ringway.address().port());
     let versions = [
         ["--tlsv1.2", "--tls-max", "1.2"],
         ["--tlsv1.3", "--tls-max", "1.3"],
@@ -189,7 +189,7 @@ fn curl_reaches_the_server_it_names() {
     for (name, expected) in [("a.example", "a"), ("1.B.example", "b"), ("c.example", "p")] {
         for version in versions {
             for curve in ["X25519", "P-256", "P-384:P-521"] {
-                let resolve = format!("{name}:{port}:127.0.0.1");
+                let resolve = format!("{name}:{port}:{host}");
                 let url = format!("https://{name}:{port}/");
                 let mut arguments = vec![
                     "-sSk",
@@ -208,7 +208,7 @@ fn curl_reaches_the_server_it_names() {
         }
     }
     // By address, without a name.
-    let url = format!("https://127.0.0.1:{port}/");
+    let url = format!("https://{host}:{port}/");
     let output = run("curl", &["-sSk", "--http1.1", &url]);
     assert_eq!(output.stdout, b"p", "{output:?}");
 }
