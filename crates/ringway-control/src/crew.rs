@@ -1,6 +1,8 @@
 //! The running workers. Whoever drops a crew has ended it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use ringway_worker::{Mailbox, Message, WorkerHandle};
 
@@ -25,6 +27,32 @@ impl Crew {
 
     pub(crate) fn mailboxes(&self) -> Vec<Mailbox> {
         self.handles.iter().map(WorkerHandle::mailbox).collect()
+    }
+
+    /// Workers that were started to wait accept from now on, when all have said so.
+    pub(crate) fn open(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        let ask = |handle: &WorkerHandle| {
+            let (reply, answer) = sync_channel(1);
+            handle.send(Message::Open(reply));
+            answer
+        };
+        let answers: Vec<_> = self.handles.iter().map(ask).collect();
+        answers.into_iter().all(|answer| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            answer.recv_timeout(left).is_ok()
+        })
+    }
+
+    /// Tells every worker the cookies of sockets on which others accept when it does not.
+    pub(crate) fn share(&self, cookies: impl IntoIterator<Item = u64>) {
+        let cookies: Arc<[u64]> = cookies.into_iter().collect();
+        if cookies.is_empty() {
+            return;
+        }
+        for handle in &self.handles {
+            handle.send(Message::Share(Arc::clone(&cookies)));
+        }
     }
 
     /// Every worker begins to end, and has ended when the window is over.

@@ -128,6 +128,17 @@ pub enum StartError {
          connections included: wait for connections to end, or restart"
     )]
     NoPlace,
+    /// A descriptor this process was started with is not what it is said to be.
+    #[error("inherited socket ({what}): {source}: correct what starts this process")]
+    Inherited {
+        /// Which one.
+        what: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The process whose place this one was to take has not handed over.
+    #[error("upgrade: {0}")]
+    Upgrade(String),
     /// Something this thread itself needs.
     #[error("{what}: {source}")]
     System {
@@ -161,6 +172,8 @@ impl StartError {
             | StartError::AccessLog { .. }
             | StartError::Backend { .. }
             | StartError::NoPlace
+            | StartError::Inherited { .. }
+            | StartError::Upgrade(_)
             | StartError::System { .. } => StartErrorKind::Runtime,
         }
     }

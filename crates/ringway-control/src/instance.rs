@@ -2,7 +2,7 @@
 //! ways to ask. It owns no thread and no socket, so it may outlive what it describes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ringway_config::Config;
@@ -47,6 +47,8 @@ pub(crate) struct Instance {
     /// Readiness does not wait for health checks after this.
     pub(crate) first_round_until: Instant,
     pub(crate) draining: AtomicBool,
+    /// When a drain that has begun is over at the latest.
+    pub(crate) drained_by: OnceLock<Instant>,
     pub(crate) events: UnboundedSender<Event>,
     /// Held by the one scrape that is under way: others wait without holding a thread.
     pub(crate) scraping: tokio::sync::Mutex<()>,
@@ -137,6 +139,13 @@ impl Instance {
         }
     }
 
+    /// What it is, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let listeners = self.view().config.listeners.len();
+        let workers = self.workers.len();
+        format!("serving: {listeners} listeners, {workers} workers")
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -204,7 +213,8 @@ mod tests {
             index: 0,
             cpu: crate::cpus::allowed().unwrap()[0],
             seed: 0,
-            sockets: vec![Vec::new()],
+            opening: ringway_worker::Opening::AtOnce,
+            sockets: Vec::new(),
             blocks: blocks.clone(),
             access: None,
             notices: Box::new(Notices {
@@ -243,6 +253,7 @@ mod tests {
             epoch: Instant::now() - 2 * HUNG_AFTER,
             first_round_until: Instant::now(),
             draining: AtomicBool::new(false),
+            drained_by: OnceLock::new(),
             events: unbounded_channel().0,
             scraping: tokio::sync::Mutex::new(()),
             snapshots: Mutex::new(vec![LastSnapshot::default()]),

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `start.rs` (from a configuration to running threads), `plan.rs` (what a worker is
 //! given), `layout.rs` (which place everything has), `supervise.rs` (until the end), `reload.rs`,
-//! `health.rs`, `admin/`, `access_log.rs`.
+//! `health.rs`, `admin/`, `access_log.rs`, `upgrade/`.
 #![forbid(unsafe_code)]
 
 mod access_line;
@@ -20,13 +20,16 @@ mod ejections;
 mod error;
 mod health;
 mod history;
+mod inherited;
 mod inquiry;
 mod instance;
 mod keepers;
 mod latency;
 mod layout;
 mod limits;
+mod notify;
 mod plan;
+mod privileges;
 mod procfs;
 mod reload;
 mod routing;
@@ -38,8 +41,12 @@ mod status;
 mod supervise;
 mod traffic;
 mod unix_path;
+mod upgrade;
 mod watch;
 
 pub use error::{RunError, StartError, StartErrorKind};
+pub use inherited::Inheritance;
 pub use limits::{Limits, limits, locked_memory};
+pub use privileges::{PrivilegeError, become_user};
 pub use start::{LevelSwitch, RunParams, Running, Signals, Stopper, Watch, start};
+pub use upgrade::Relaunch;

@@ -102,7 +102,8 @@ pub(crate) fn derive(demand: Demand, allowance: Allowance) -> Limits {
     // All probes may wait at once, but take never more than an eighth.
     let reserved = RESERVED_FOR_CONTROL
         + crate::admin::CONNECTIONS_MAX as u64
-        + workers * (RESERVED_PER_WORKER + demand.binds)
+        // Twice: an upgrade copies the listening sockets.
+        + workers * (RESERVED_PER_WORKER + 2 * demand.binds)
         + (demand.probes * DESCRIPTORS_PER_PROBE).min(nofile / 8);
     let available = nofile.saturating_sub(reserved);
     let (by_pages, pipe_size) = pipes_by_pages(workers, allowance.pipe_pages);

@@ -13,8 +13,8 @@ use std::time::Instant;
 use ringway_config::{Config, Listener, Pool};
 use ringway_metrics::{Topology, WorkerBlocks};
 use ringway_worker::{
-    AccessQueue, AccessUpdate, Admission, Limit, ListenerSpec, NoticeSink, PoolUpdate, RouteSpec,
-    SocketSpec, Update, WorkerSpec,
+    AccessQueue, AccessUpdate, Admission, Limit, ListenerSpec, NoticeSink, Opening, PoolUpdate,
+    RouteSpec, SocketSpec, Update, WorkerSpec,
 };
 
 use self::listeners::{PlannedListener, planned_listeners, planned_routes};
@@ -45,7 +45,8 @@ pub(crate) struct Own {
     pub(crate) index: u16,
     pub(crate) cpu: usize,
     pub(crate) seed: u64,
-    /// By listener, then address.
+    pub(crate) opening: Opening,
+    /// By listener.
     pub(crate) sockets: Vec<Vec<std::os::fd::OwnedFd>>,
     pub(crate) blocks: WorkerBlocks,
     pub(crate) access: Option<AccessQueue>,
@@ -143,22 +144,22 @@ impl Plan {
     }
 
     pub(crate) fn worker_spec(&self, own: Own) -> WorkerSpec {
-        let places = self.layout.socket_at.iter().flatten();
-        let listeners = self.layout.listener_at.iter().zip(own.sockets);
-        let sockets =
-            listeners.flat_map(|(listener, fds)| fds.into_iter().map(move |fd| (*listener, fd)));
+        let listeners = self.layout.listener_at.iter().zip(&self.layout.socket_at);
+        let places = listeners
+            .flat_map(|(listener, numbers)| numbers.iter().map(move |number| (listener, number)));
         WorkerSpec {
             index: own.index,
             cpu: Some(own.cpu),
             epoch: self.epoch,
             seed: own.seed,
+            opening: own.opening,
             listeners: self.listener_specs(),
             sockets: places
-                .zip(sockets)
-                .map(|(number, (listener, fd))| SocketSpec {
+                .zip(own.sockets)
+                .map(|((listener, number), fds)| SocketSpec {
                     number: (*number).into(),
-                    listener,
-                    fd: Some(fd),
+                    listener: *listener,
+                    fds,
                     options: None,
                 })
                 .collect(),

@@ -9,7 +9,8 @@
 //!
 //! Whoever asks while one is under way is answered by the next, which reads the file anew: many at once
 //! cost two. Preparing is where everything that can fail fails (`reload/prepare.rs`); from then on there
-//! is nothing to undo. Invariant: a request is answered once, and with a success only when every worker
+//! is nothing to undo. While an upgrade is under way requests are refused, and those of signals wait for
+//! its end (`upgrade/command.rs`). Invariant: a request is answered once, and with a success only when every worker
 //! runs what the file said after the request came.
 
 mod prepare;
@@ -63,6 +64,8 @@ pub(crate) enum RefusalKind {
     Unacceptable,
     /// The instance is ending.
     Draining,
+    /// Another process is about to take the place of this one.
+    Upgrading,
     /// Workers that do not answer.
     Stuck,
 }
@@ -103,6 +106,16 @@ impl Reloads {
         }
     }
 
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    /// Gives up what was asked for, to a process that is asked for it; whether there is anything.
+    pub(crate) fn leave_to_another(&mut self) -> bool {
+        // Whoever waits for an answer has it: only signals, which nobody answers, have waited.
+        !std::mem::take(&mut self.waiting).is_empty()
+    }
+
     /// When the one under way is too slow.
     pub(crate) fn answer_at(&self) -> Option<Instant> {
         match &self.stage {
@@ -115,7 +128,14 @@ impl Reloads {
 impl Supervisor {
     /// Somebody asks.
     pub(crate) fn reload(&mut self, asker: Asker) {
+        let is_upgrading = self.upgrading.is_some() && !self.instance.is_draining();
+        if is_upgrading && asker.reply.is_some() {
+            return self.answer_all(vec![asker], &Err(upgrading()));
+        }
         self.reloads.waiting.push(asker);
+        if is_upgrading {
+            return;
+        }
         match &self.reloads.stage {
             Stage::Idle => self.begin_reload(),
             Stage::Applying {
@@ -128,7 +148,8 @@ impl Supervisor {
         }
     }
 
-    fn begin_reload(&mut self) {
+    /// Starts what is waited for, if anything is.
+    pub(crate) fn begin_reload(&mut self) {
         let askers = std::mem::take(&mut self.reloads.waiting);
         if askers.is_empty() {
             return;
@@ -140,6 +161,7 @@ impl Supervisor {
             return self.answer_all(askers, &Err(without_file()));
         };
         self.reloads.stage = Stage::Preparing(askers);
+        self.notifier.reloading();
         let (view, events) = (self.instance.view(), self.instance.events.clone());
         let workers = self.crew.len();
         // A large file, a slow disk or a host name must not keep this thread from its signals.
@@ -171,6 +193,7 @@ impl Supervisor {
             Ok(prepared) => self.apply(prepared, askers),
             Err(refusal) => {
                 self.instance.control.reloads[ReloadResult::Failure].increment();
+                self.tell_reloaded("; the last reload was refused");
                 self.answer_all(askers, &Err(refusal));
                 self.begin_reload();
             }
@@ -329,7 +352,16 @@ impl Supervisor {
             seconds,
             "configuration reloaded"
         );
+        self.tell_reloaded("");
         self.answer_all(askers, &Ok(lines));
+    }
+
+    /// The service manager that was told of a reload hears of its end, unless it hears of ours.
+    fn tell_reloaded(&self, more: &str) {
+        if !self.instance.is_draining() {
+            let summary = self.instance.summary();
+            self.notifier.reloaded(&format!("{summary}{more}"));
+        }
     }
 
     fn answer_all(&self, askers: Vec<Asker>, outcome: &Outcome) {
@@ -341,7 +373,7 @@ impl Supervisor {
                 detail,
             } = refusal;
             match kind {
-                RefusalKind::Unacceptable | RefusalKind::Draining => {
+                RefusalKind::Unacceptable | RefusalKind::Draining | RefusalKind::Upgrading => {
                     warn!(who, %error, "nothing is changed: the reload is refused");
                 }
                 RefusalKind::Stuck => error!(who, %error, "reload"),
@@ -361,6 +393,14 @@ fn draining() -> Refusal {
     Refusal {
         kind: RefusalKind::Draining,
         error: "the instance is draining".to_owned(),
+        detail: Vec::new(),
+    }
+}
+
+fn upgrading() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Upgrading,
+        error: "an upgrade is under way".to_owned(),
         detail: Vec::new(),
     }
 }

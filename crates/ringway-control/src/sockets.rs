@@ -1,36 +1,85 @@
-//! Binding addresses of listeners: every one before any worker runs, and those that a reload brings.
+//! Binding addresses of listeners: every one before any worker runs, and those that a reload brings; and
+//! using what was there already.
 //!
 //! Each worker has a socket of its own for each TCP address (SO_REUSEPORT), so the kernel spreads
 //! connections and no two workers share an accept queue; a Unix socket is one queue that all share.
-//! Invariant: an error leaves nothing bound.
+//! Invariant: an error leaves nothing bound, and a socket joins those that others accept on only when
+//! it is itself accepted on: until then it would swallow connections.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use ringway_balance::stable_hash;
 use ringway_config::{BindAddress, Listener, TcpOptions};
-use ringway_uring::{Keepalive, ListenOptions, listen_tcp, local_address};
+use ringway_uring::{
+    Keepalive, ListenOptions, bind_tcp, listen, listen_tcp, local_address, set_listen_options,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tracing::warn;
 
 use crate::error::StartError;
+use crate::inherited::{Heirloom, Heirlooms};
 use crate::unix_path::{self, SocketFile};
+use crate::upgrade::message::Role;
+
+/// How long an address that is in use may take to become free.
+const FREE_WITHIN: Duration = Duration::from_millis(500);
+/// Between two tries.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// All sockets, bound.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    /// By worker, then listener, then address.
+    /// By worker, then address in the order of the listeners; at least one for each.
     pub(crate) by_worker: Vec<Vec<Vec<OwnedFd>>>,
     /// The addresses as bound, by listener.
     pub(crate) addresses: Vec<Vec<String>>,
     /// Files to be removed at the end.
     pub(crate) files: Vec<SocketFile>,
+    /// What is done when workers are about to accept.
+    pub(crate) last_steps: Vec<LastStep>,
+    /// Cookies of sockets that the service manager holds, too.
+    pub(crate) managers: HashSet<u64>,
 }
 
-/// Binds all addresses, for `workers` workers each. `own_ports` are those that this process listens on
-/// already: what is in the way there is itself.
+/// What changes a socket for others and has to wait until they are about to leave.
+#[derive(Debug)]
+pub(crate) enum LastStep {
+    /// A new one joins those of its address.
+    Join(OwnedFd, u32),
+    /// One that others made gets our options.
+    Tune(OwnedFd, ListenOptions),
+}
+
+impl LastStep {
+    fn take(&self) -> io::Result<()> {
+        match self {
+            LastStep::Join(socket, backlog_len) => listen(socket.as_fd(), *backlog_len),
+            LastStep::Tune(socket, options) => set_listen_options(socket.as_fd(), options),
+        }
+    }
+}
+
+/// Takes all of them; to be called when nobody is in the way any more.
+pub(crate) fn take_last_steps(steps: Vec<LastStep>) -> Result<(), StartError> {
+    for step in steps {
+        step.take().map_err(|source| StartError::System {
+            what: "a listening socket could not be opened",
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Binds all addresses, for `workers` workers each; those that were inherited are taken as they are.
+/// `own_ports` are those that this process listens on already: what is in the way there is itself.
 pub(crate) fn bind_all(
     listeners: &[Listener],
     workers: usize,
+    heirlooms: &mut Heirlooms,
     own_ports: &[u16],
 ) -> Result<Sockets, StartError> {
     // All are tried before the first is kept: our own wildcard would stand in the way of our own
@@ -39,8 +88,10 @@ pub(crate) fn bind_all(
         for address in &listener.binds {
             if let BindAddress::Tcp(tcp) = address
                 && !own_ports.contains(&tcp.port())
+                // Whoever holds the port has given it to us.
+                && !heirlooms.holds_port(tcp.port())
             {
-                try_alone(*tcp).map_err(|source| bind_error(listener, address, source))?;
+                try_for_a_moment(*tcp).map_err(|source| bind_error(listener, address, source))?;
             }
         }
     }
@@ -48,39 +99,57 @@ pub(crate) fn bind_all(
         by_worker: (0..workers).map(|_| Vec::new()).collect(),
         addresses: Vec::new(),
         files: Vec::new(),
+        last_steps: Vec::new(),
+        managers: HashSet::new(),
     };
     for listener in listeners {
-        sockets.bind_listener(listener)?;
+        sockets.bind_listener(listener, heirlooms)?;
     }
     Ok(sockets)
 }
 
+/// What two sockets with the same options have in common.
+pub(crate) fn fingerprint(tcp: &TcpOptions) -> u64 {
+    stable_hash(format!("{:?}", listen_options(tcp)).as_bytes())
+}
+
 impl Sockets {
-    fn bind_listener(&mut self, listener: &Listener) -> Result<(), StartError> {
-        for worker in &mut self.by_worker {
-            worker.push(Vec::new());
-        }
+    fn bind_listener(
+        &mut self,
+        listener: &Listener,
+        heirlooms: &mut Heirlooms,
+    ) -> Result<(), StartError> {
         let mut bound = Vec::new();
         for address in &listener.binds {
-            let text = self.bind_address(listener, address);
+            for worker in &mut self.by_worker {
+                worker.push(Vec::new());
+            }
+            let inherited = heirlooms.take(Role::Listener, &listener.name, &address.to_string());
+            let text = match (inherited.is_empty(), address) {
+                (true, address) => self.bind_address(listener, address),
+                (false, BindAddress::Tcp(tcp)) => self.adopt_tcp(listener, *tcp, inherited),
+                (false, BindAddress::Unix(_)) => self.adopt_unix(inherited),
+            };
             bound.push(text.map_err(|source| bind_error(listener, address, source))?);
         }
         self.addresses.push(bound);
         Ok(())
     }
 
+    /// Of each worker, the sockets of the address that is being bound.
+    fn own(&mut self) -> impl Iterator<Item = &mut Vec<OwnedFd>> {
+        let workers = self.by_worker.iter_mut();
+        workers.filter_map(|worker| worker.last_mut())
+    }
+
     /// Binds for all workers; the address as bound.
     fn bind_address(&mut self, listener: &Listener, address: &BindAddress) -> io::Result<String> {
-        let own = self
-            .by_worker
-            .iter_mut()
-            .filter_map(|worker| worker.last_mut());
         match address {
             BindAddress::Tcp(tcp) => {
                 let options = listen_options(&listener.tcp);
                 // With port 0 the first socket chooses for all.
                 let mut real = *tcp;
-                for sockets in own {
+                for sockets in self.own() {
                     let socket = listen_tcp(real, &options)?;
                     real = local_address(socket.as_fd())
                         .map_err(io::Error::from)?
@@ -92,11 +161,106 @@ impl Sockets {
             BindAddress::Unix(path) => {
                 let (socket, file) = unix_path::listen(path, listener.tcp.backlog)?;
                 self.files.push(file);
-                for sockets in own {
+                for sockets in self.own() {
                     sockets.push(socket.try_clone()?);
                 }
                 Ok(address.to_string())
             }
+        }
+    }
+
+    /// Every worker gets its own: those there are, then new ones beside them. More than there are
+    /// workers are spread over them, for one that nobody accepts on would swallow connections.
+    fn adopt_tcp(
+        &mut self,
+        listener: &Listener,
+        address: SocketAddr,
+        inherited: Vec<Heirloom>,
+    ) -> io::Result<String> {
+        let options = listen_options(&listener.tcp);
+        let first = &inherited[0];
+        let bound = first.entry.bound.clone();
+        let real = local_address(first.fd.as_fd()).map_err(io::Error::from)?;
+        let can_join = sockopt::socket_reuseport(&first.fd)?;
+        let own_options = fingerprint(&listener.tcp);
+        let mut steps = Vec::new();
+        for one in &inherited {
+            if one.entry.options != Some(own_options) {
+                steps.push(LastStep::Tune(one.fd.try_clone()?, options.clone()));
+            }
+            if one.entry.is_managers {
+                self.managers.insert(one.cookie);
+            }
+        }
+        let count = inherited.len();
+        let mut spare = first.fd.try_clone()?;
+        let mut inherited = inherited.into_iter();
+        for (at, sockets) in self.own().enumerate() {
+            if let Some(one) = inherited.next() {
+                sockets.push(one.fd);
+                continue;
+            }
+            let beside = bind_tcp(real.unwrap_or(address), &options);
+            match beside {
+                Ok(socket) if can_join => {
+                    steps.push(LastStep::Join(socket.try_clone()?, options.backlog));
+                    sockets.push(socket);
+                }
+                // One queue for those that are left, as with a Unix socket.
+                Ok(_) | Err(_) => {
+                    if at == count {
+                        warn!(
+                            listener = listener.name,
+                            address = bound,
+                            "workers share an inherited socket: it was made without SO_REUSEPORT or \
+                             by another user"
+                        );
+                    }
+                    let copy = spare.try_clone()?;
+                    sockets.push(std::mem::replace(&mut spare, copy));
+                }
+            }
+        }
+        let workers = self.by_worker.len();
+        for (at, one) in inherited.enumerate() {
+            if let Some(sockets) = self.by_worker[at % workers].last_mut() {
+                sockets.push(one.fd);
+            }
+        }
+        self.last_steps.extend(steps);
+        Ok(bound)
+    }
+
+    fn adopt_unix(&mut self, inherited: Vec<Heirloom>) -> io::Result<String> {
+        for one in &inherited {
+            let entry = &one.entry;
+            if let (Some(identity), Some(path)) = (entry.file, entry.bound.strip_prefix("unix:")) {
+                let file = SocketFile::adopted(path.as_ref(), identity);
+                self.files.push(file);
+            }
+            if entry.is_managers {
+                self.managers.insert(one.cookie);
+            }
+        }
+        for sockets in self.own() {
+            for one in &inherited {
+                sockets.push(one.fd.try_clone()?);
+            }
+        }
+        Ok(inherited[0].entry.bound.clone())
+    }
+}
+
+/// Whether the address is free, or becomes so at once: the kernel closes the sockets of a ring a
+/// moment after the end of a process that was killed, and whoever restarts it may be faster.
+fn try_for_a_moment(address: SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + FREE_WITHIN;
+    loop {
+        match try_alone(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            result => return result,
         }
     }
 }

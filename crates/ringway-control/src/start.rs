@@ -6,13 +6,13 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use ringway_config::{Config, LogLevel};
 use ringway_keeper::VerdictSink;
 use ringway_metrics::{ControlBlock, WorkerBlocks};
-use ringway_worker::{AccessQueue, WorkerHandle};
+use ringway_worker::{AccessQueue, Opening, WorkerHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::info;
@@ -25,21 +25,27 @@ use crate::ejections::{Ledger, Notices};
 use crate::error::{RunError, StartError};
 use crate::health::{Board, Verdicts, first_round_timeout};
 use crate::history::History;
+use crate::inherited::Inheritance;
 use crate::inquiry::Inquiry;
 use crate::instance::{Instance, LastSnapshot, View, WorkerView};
 use crate::keepers::Keepers;
 use crate::limits::{Demand, Limits, of_process};
+use crate::notify::Notifier;
 use crate::plan::{Own, Plan, place};
 use crate::reload::Reloads;
 use crate::signals::SignalStream;
-use crate::sockets::{self, Sockets};
+use crate::sockets::{self, LastStep, Sockets};
 use crate::supervise::{Event, Supervisor};
+use crate::upgrade::Relaunch;
+use crate::upgrade::successor::Successor;
 use crate::{cpus, watch};
 
 /// Threads for what may block: a scrape that waits for workers, a look at whether they turn.
 const BLOCKING_THREADS: usize = 4;
 /// How long one of them waits for the next piece of work before it ends.
 const BLOCKING_THREADS_IDLE: Duration = Duration::from_secs(1);
+/// How long the workers may take to begin to accept.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to run.
 #[derive(Debug)]
@@ -58,6 +64,10 @@ pub struct RunParams {
     pub watch: Watch,
     /// Changes the level of the log; without it a changed level is of no effect.
     pub log_level: Option<LevelSwitch>,
+    /// What this process was started with.
+    pub inheritance: Inheritance,
+    /// How to start a new process that takes the place of this one; `None`: never.
+    pub relaunch: Option<Relaunch>,
 }
 
 /// Whether the file is looked at while the balancer runs.
@@ -163,8 +173,50 @@ impl Running {
 ///
 /// # Errors
 /// [`StartError`]; nothing is left bound or running then.
-pub fn start(params: RunParams) -> Result<Running, StartError> {
+pub fn start(mut params: RunParams) -> Result<Running, StartError> {
+    let Some(channel) = params.inheritance.channel.take() else {
+        return bring_up(params, Opening::AtOnce).map(|started| started.running);
+    };
+    let (successor, heirlooms) = Successor::begin(channel)?;
+    params.inheritance.heirlooms = heirlooms;
+    let taken = bring_up(params, Opening::WhenTold).and_then(|started| {
+        let Started {
+            running,
+            last_steps,
+            declined,
+        } = started;
+        let instance = &running.supervisor.instance;
+        successor.wait_for(|| instance.unready_because().is_none());
+        successor.prepared(instance.version, &declined)?;
+        sockets::take_last_steps(last_steps)?;
+        if !running.supervisor.crew.open(OPEN_WITHIN) {
+            return Err(StartError::Upgrade("the workers do not answer".into()));
+        }
+        Ok(running)
+    });
+    match taken {
+        Ok(running) => {
+            successor.accepting();
+            Ok(running)
+        }
+        Err(error) => {
+            successor.refuse(&error.to_string());
+            Err(error)
+        }
+    }
+}
+
+/// Everything but the first connection, where that has to wait.
+struct Started {
+    running: Running,
+    last_steps: Vec<LastStep>,
+    /// Cookies of inherited sockets that nothing asked for; they are closed.
+    declined: Vec<u64>,
+}
+
+fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> {
     let config = params.config;
+    let mut heirlooms = params.inheritance.heirlooms;
     let cpus = cpus::place(&config.workers, &cpus::allowed()?, cpus::quota())?;
     let limits = of_process(demand(&config, cpus.len()));
     limits.check(&config)?;
@@ -177,12 +229,16 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         }
         Signals::Ignore => None,
     };
-    let bound = sockets::bind_all(&config.listeners, cpus.len(), &[])?;
-    let admin = config.admin.as_ref();
+    let bound = sockets::bind_all(&config.listeners, cpus.len(), &mut heirlooms, &[])?;
     let token_file = config.admin_token_file.as_deref();
-    let admin = admin
-        .map(|bind| AdminSocket::bind(bind, token_file))
-        .transpose()?;
+    let admin = config.admin.as_ref();
+    let admin = admin.map(|bind| AdminSocket::bind(bind, token_file, &mut heirlooms));
+    let admin = admin.transpose()?;
+    let declined = heirlooms.rest().into_iter().map(|one| {
+        info!(address = one.entry.bound, "an inherited socket is not used");
+        one.cookie
+    });
+    let declined = declined.collect();
     let plan = Plan::new(&config, &limits)?;
     let (mut access_log, queues) =
         AccessLog::start(Target::open(&config.log.access)?, cpus.len(), &plan)?;
@@ -190,10 +246,16 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
         by_worker,
         addresses,
         files,
+        mut last_steps,
+        managers,
     } = bound;
+    if opening == Opening::AtOnce {
+        sockets::take_last_steps(std::mem::take(&mut last_steps))?;
+    }
 
     let (sender, events) = unbounded_channel();
-    let (crew, views, blocks) = start_workers(&plan, &cpus, by_worker, queues, &sender)?;
+    let (crew, views, blocks) = start_workers(&plan, &cpus, opening, by_worker, queues, &sender)?;
+    crew.share(managers.iter().copied());
     let board = Arc::new(Board::new(&config, &plan.layout));
     let keepers = start_keepers(&config, &cpus, &plan, &board, &crew, &sender)?;
     log_start(
@@ -228,9 +290,10 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
             blocks,
         })),
         draining: AtomicBool::new(false),
+        drained_by: OnceLock::new(),
         events: sender,
     };
-    Ok(Running {
+    let running = Running {
         supervisor: Supervisor {
             keepers,
             crew,
@@ -243,6 +306,10 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
             reloads: Reloads::new(params.config_path.clone()),
             log_level: params.log_level,
             files,
+            managers,
+            notifier: Arc::new(Notifier::of_process()),
+            relaunch: params.relaunch,
+            upgrading: None,
         },
         listeners,
         admin: admin_address,
@@ -251,6 +318,11 @@ pub fn start(params: RunParams) -> Result<Running, StartError> {
             Watch::Off => None,
         },
         runtime,
+    };
+    Ok(Started {
+        running,
+        last_steps,
+        declined,
     })
 }
 
@@ -280,6 +352,7 @@ fn runtime() -> Result<Runtime, StartError> {
 fn start_workers(
     plan: &Plan,
     cpus: &[usize],
+    opening: Opening,
     sockets: Vec<Vec<Vec<std::os::fd::OwnedFd>>>,
     queues: Vec<Option<AccessQueue>>,
     events: &UnboundedSender<Event>,
@@ -293,6 +366,7 @@ fn start_workers(
             index,
             cpu: *cpu,
             seed: seed(),
+            opening,
             sockets,
             blocks: blocks.clone(),
             access,

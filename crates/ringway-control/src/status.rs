@@ -4,6 +4,7 @@
 //! slightly different moments.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use ringway_config::Backend;
 use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
@@ -24,6 +25,8 @@ pub(crate) struct Status {
     pid: u32,
     uptime_seconds: f64,
     draining: bool,
+    /// What is left of a drain.
+    drain: Option<DrainStatus>,
     /// Why it should get no new traffic.
     unready: Option<&'static str>,
     connections: u64,
@@ -39,6 +42,14 @@ pub(crate) struct Status {
     /// Where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<Latency>,
+}
+
+#[derive(Debug, Serialize)]
+struct DrainStatus {
+    /// That have not ended yet.
+    connections: u64,
+    /// Until those that are left are cut.
+    remaining_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,6 +142,12 @@ impl Instance {
             pid: std::process::id(),
             uptime_seconds: self.epoch.elapsed().as_secs_f64(),
             draining: self.is_draining(),
+            drain: self.drained_by.get().map(|until| DrainStatus {
+                connections: self.connections.open(),
+                remaining_seconds: until
+                    .saturating_duration_since(Instant::now())
+                    .as_secs_f64(),
+            }),
             unready: self.unready_because(),
             connections: self.connections.open(),
             connections_max: self.connections.most(),

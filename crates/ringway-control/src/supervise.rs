@@ -11,14 +11,16 @@
 //! drain was asked for, readiness is false, and the end comes after delay + drain + 1 s at the
 //! latest.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringway_health::{Health, Transition};
 use ringway_worker::{EjectionNotice, WorkerError};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tracing::field::display;
 use tracing::{info, warn};
 
@@ -30,13 +32,19 @@ use crate::error::RunError;
 use crate::history::History;
 use crate::instance::Instance;
 use crate::keepers::Keepers;
+use crate::notify::{self, Notifier};
 use crate::reload::{Asker, Prepared, Refusal, Reloads};
 use crate::signals::{self, Request, SignalStream};
 use crate::start::LevelSwitch;
 use crate::unix_path::SocketFile;
+use crate::upgrade::Relaunch;
+use crate::upgrade::outcome::{Outcome, UpgradeError};
+use crate::upgrade::predecessor::Handed;
 
 /// How much later than asked the workers may end.
 const GRACE: Duration = Duration::from_secs(1);
+/// Between two accounts of a drain.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What other threads tell the control thread.
 #[derive(Debug)]
@@ -62,11 +70,15 @@ pub(crate) enum Event {
     Prepared(Box<Result<Prepared, Refusal>>),
     /// A worker runs the configuration it was given.
     Applied,
+    /// An upgrade was asked for, by a client that waits or by a signal.
+    Upgrade(Option<oneshot::Sender<Outcome>>),
+    /// It has come to its end.
+    UpgradeEnded(Result<Handed, UpgradeError>),
 }
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+pub(crate) enum Stage {
     Serving,
     /// Not ready any more, but accepting.
     Leaving {
@@ -93,6 +105,21 @@ pub(crate) struct Supervisor {
     pub(crate) log_level: Option<LevelSwitch>,
     /// Removed at the end, or when their listener is.
     pub(crate) files: Vec<SocketFile>,
+    /// Cookies of sockets that the service manager holds, too.
+    pub(crate) managers: HashSet<u64>,
+    pub(crate) notifier: Arc<Notifier>,
+    /// How to start a new process, where there may be one.
+    pub(crate) relaunch: Option<Relaunch>,
+    pub(crate) upgrading: Option<Upgrading>,
+}
+
+/// An upgrade under way.
+#[derive(Debug)]
+pub(crate) struct Upgrading {
+    /// Set when it is wanted no more.
+    pub(crate) is_off: Arc<AtomicBool>,
+    /// Who waits for its end.
+    pub(crate) reply: Option<oneshot::Sender<Outcome>>,
 }
 
 impl Supervisor {
@@ -101,11 +128,18 @@ impl Supervisor {
         if let Some(admin) = &mut self.admin {
             admin.serve(Arc::clone(&self.instance));
         }
+        tokio::spawn(notify::attend(
+            Arc::clone(&self.notifier),
+            Arc::clone(&self.instance),
+        ));
         let result = self.watch().await;
         if result.is_err() {
             // Whatever still runs is cut, and what does not answer is left behind.
             self.crew.drain(Duration::ZERO);
             self.crew.abandon();
+        } else if let Some(admin) = &self.admin {
+            // Who asked for the end is told before it comes.
+            let _ = tokio::time::timeout(GRACE, admin.answered()).await;
         }
         if let Some(log) = &mut self.access_log {
             log.finish();
@@ -116,7 +150,8 @@ impl Supervisor {
     async fn watch(&mut self) -> Result<(), RunError> {
         let mut stage = Stage::Serving;
         let mut running = self.crew.len();
-        while running > 0 {
+        // An upgrade that was called off ends its process first, and tells who asked.
+        while running > 0 || self.upgrading.is_some() {
             tokio::select! {
                 Some(event) = self.events.recv() => match event {
                     Event::WorkerEnded { index, result } => {
@@ -138,6 +173,8 @@ impl Supervisor {
                     Event::Reload(asker) => self.reload(asker),
                     Event::Prepared(prepared) => self.on_prepared(*prepared),
                     Event::Applied => self.on_applied(),
+                    Event::Upgrade(reply) => self.start_upgrade(stage, reply),
+                    Event::UpgradeEnded(result) => self.end_upgrade(&mut stage, result),
                 },
                 request = signals::next(&mut self.signals) => {
                     self.on_signal(request, &mut stage)?;
@@ -162,7 +199,7 @@ impl Supervisor {
                 who: "SIGHUP",
                 reply: None,
             }),
-            Request::Upgrade => warn!("SIGUSR2: upgrade is not supported by this version"),
+            Request::Upgrade => self.start_upgrade(*stage, None),
             Request::ReopenLogs => {
                 if let Some(log) = &self.access_log {
                     log.reopen();
@@ -184,25 +221,48 @@ impl Supervisor {
             connections = self.instance.connections.open(),
             "draining"
         );
-        *stage = Stage::Leaving {
-            until: Instant::now() + shutdown.delay,
-        };
+        if let Some(upgrading) = &self.upgrading {
+            upgrading.is_off.store(true, Ordering::Release);
+        }
+        let until = Instant::now() + shutdown.delay;
+        self.tell_drain(until + shutdown.drain);
+        self.notifier.stopping("draining");
+        *stage = Stage::Leaving { until };
     }
 
     fn advance(&mut self, stage: &mut Stage, running: usize) -> Result<(), RunError> {
         match stage {
             Stage::Serving => Ok(()),
             Stage::Leaving { .. } => {
-                let window = self.instance.view().config.shutdown.drain;
-                self.crew.drain(window);
-                self.keepers.stop();
-                *stage = Stage::Draining {
-                    until: Instant::now() + window + GRACE,
-                };
+                self.drain(stage);
                 Ok(())
             }
             Stage::Draining { .. } => Err(RunError::WorkersLeft(running)),
         }
+    }
+
+    pub(crate) fn drain(&mut self, stage: &mut Stage) {
+        let window = self.instance.view().config.shutdown.drain;
+        self.crew.drain(window);
+        self.keepers.stop();
+        *stage = Stage::Draining {
+            until: Instant::now() + window + GRACE,
+        };
+    }
+
+    /// Lets the status and the service manager know how the drain goes on.
+    pub(crate) fn tell_drain(&self, until: Instant) {
+        // Only the first one counts: it cannot be prolonged.
+        let _ = self.instance.drained_by.set(until);
+        let (notifier, instance) = (Arc::clone(&self.notifier), Arc::clone(&self.instance));
+        tokio::spawn(async move {
+            loop {
+                let left = until.saturating_duration_since(Instant::now()).as_secs();
+                let open = instance.connections.open();
+                notifier.status(&format!("draining: {open} connections, {left} s left"));
+                tokio::time::sleep(TELL_EVERY).await;
+            }
+        });
     }
 }
 

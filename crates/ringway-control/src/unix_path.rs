@@ -22,16 +22,33 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn of(path: &Path) -> io::Result<SocketFile> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(SocketFile {
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
         })
+    }
+
+    /// That of a process whose place we take.
+    pub(crate) fn adopted(path: &Path, identity: (u64, u64)) -> SocketFile {
+        let path = path.to_owned();
+        SocketFile { path, identity }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// Leaves the file to somebody else.
+    pub(crate) fn leave(mut self) {
+        // No file is like this.
+        self.identity = (0, 0);
     }
 }
 

@@ -269,6 +269,11 @@ impl Flow {
         now >= self.last_moved.after(QUIET_AFTER) && self.is_whole()
     }
 
+    /// When its last byte moved, or it began.
+    pub fn last_moved(&self) -> Moment {
+        self.last_moved
+    }
+
     /// Whether the flow is past the point of being closed by anyone.
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. } | Phase::Finished)

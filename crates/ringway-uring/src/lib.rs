@@ -27,6 +27,7 @@ mod buffers;
 mod completion;
 mod errno;
 mod flags;
+mod inherit;
 mod pipes;
 mod probe;
 mod raw;
@@ -42,14 +43,16 @@ mod waker;
 pub use buffers::BufferId;
 pub use completion::{Completion, CompletionKind, Interest, Readiness};
 pub use errno::Errno;
+pub use inherit::take_inherited;
 pub use pipes::{Pipe, PipePool, Residue, splice_in, splice_out};
 pub use probe::{Finding, Outcome, probe};
 pub use ring::{EnterError, Ring, RingStats, Wait};
 pub use setup::{ReceiveStyle, ReceivesBy, RingParams, SetupError, SetupReport};
 pub use socket::{
-    ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, connect_now, connect_socket,
-    listen_tcp, listen_unix, local_address, peer_address, pending_error, refuse_arrivals,
-    set_listen_options, shutdown_write, tcp_info, try_listen_options, unsent_bytes,
+    ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, bind_tcp, connect_now,
+    connect_socket, listen, listen_tcp, listen_unix, local_address, peer_address, pending_error,
+    refuse_arrivals, set_listen_options, shutdown_write, tcp_info, try_listen_options,
+    unsent_bytes,
 };
 pub use token::{Operation, Token};
 pub use waker::Waker;

@@ -70,6 +70,16 @@ impl Default for ListenOptions {
 /// # Errors
 /// As socket(2), setsockopt(2), bind(2), listen(2).
 pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = bind_tcp(address, options)?;
+    listen(socket.as_fd(), options.backlog)?;
+    Ok(socket)
+}
+
+/// The same before listen(2): it holds the address and no connection reaches it yet.
+///
+/// # Errors
+/// As socket(2), setsockopt(2), bind(2).
+pub fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), stream(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -78,8 +88,15 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     }
     set_inherited(&socket, options)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog(options.backlog))?;
     Ok(socket.into())
+}
+
+/// listen(2). On a socket that listens already it changes the length of the queue.
+///
+/// # Errors
+/// As listen(2): EADDRINUSE where another socket has come to listen on the address alone.
+pub fn listen(socket: BorrowedFd<'_>, backlog_len: u32) -> io::Result<()> {
+    SockRef::from(&socket).listen(backlog(backlog_len))
 }
 
 /// Gives a listening socket other options; connections it accepts from now on inherit them. A buffer

@@ -10,15 +10,14 @@ use std::sync::Arc;
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
 use ringway_metrics::{AcceptError, RefusedReason, WorkerBlocks};
-use ringway_uring::{
-    Errno, Operation, arm_reset, local_address, peer_address, refuse_arrivals, set_listen_options,
-};
+use ringway_uring::{Errno, Operation, arm_reset, local_address, peer_address, refuse_arrivals};
 
 use crate::access::{AccessRecord, Conclusion};
 use crate::admission::{Gate, Permit};
 use crate::inspect::{Inspect, Inspection};
+use crate::listening::Leaver;
 use crate::slots::{SLOTS_MAX, Slot};
-use crate::spec::{ListenerSpec, SocketSpec};
+use crate::spec::{ListenerSpec, Opening, SocketSpec};
 use crate::tag::Tag;
 use crate::worker::Worker;
 
@@ -27,14 +26,14 @@ const RESUME_AFTER: Span = Span::from_micros(50_000);
 
 /// How long a listener still accepts after it let nobody new in: handshakes that have begun end in
 /// it, but for those of clients that are very far away.
-const LAST_CALL: Span = Span::from_micros(50_000);
+pub(crate) const LAST_CALL: Span = Span::from_micros(50_000);
 
 /// Connections taken from the queue of a listener that closes at most: a full backlog of a host
 /// with default limits. A storm must not keep a drain from ending.
 const LAST_ACCEPTS_MAX: u32 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Armed,
     /// The accept has ended and waits for its time.
     Paused(Moment),
@@ -44,10 +43,14 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Socket {
-    fd: Option<OwnedFd>,
-    listener: u16,
-    state: State,
+pub(crate) struct Socket {
+    /// Whose it is of those that control knows: more than one may have the same.
+    pub(crate) number: u32,
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) listener: u16,
+    pub(crate) state: State,
+    /// Whether somebody else accepts on it when this worker does not.
+    pub(crate) is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -62,41 +65,32 @@ struct Listener {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
-    sockets: Vec<Socket>,
+    pub(crate) sockets: Vec<Socket>,
+    /// Whether it accepts at all.
+    pub(crate) opening: Opening,
     /// How many sockets are paused, so that a turn need not look at each.
     paused: usize,
     /// When the listeners close.
     closes_at: Option<Moment>,
     /// Sockets that are taken away while others stay.
-    leavers: Vec<Leaver>,
+    pub(crate) leavers: Vec<Leaver>,
 }
-
-/// A socket that has had its last call.
-#[derive(Clone, Copy, Debug)]
-struct Leaver {
-    number: u32,
-    /// When it stops; none once it has begun to.
-    at: Option<Moment>,
-}
-
-const CLOSED: Socket = Socket {
-    fd: None,
-    listener: 0,
-    state: State::Closed,
-};
 
 impl Acceptor {
-    pub(crate) fn new(listeners: Vec<ListenerSpec>, sockets: Vec<SocketSpec>) -> Acceptor {
+    pub(crate) fn new(
+        listeners: Vec<ListenerSpec>,
+        sockets: Vec<SocketSpec>,
+        opening: Opening,
+    ) -> Acceptor {
         let mut acceptor = Acceptor {
             listeners: listeners.into_iter().map(Listener::new).collect(),
             sockets: Vec::new(),
+            opening,
             paused: 0,
             closes_at: None,
             leavers: Vec::new(),
         };
-        for spec in sockets {
-            acceptor.place(spec, Moment::default());
-        }
+        acceptor.take_in(sockets, Moment::default());
         acceptor
     }
 
@@ -117,34 +111,6 @@ impl Acceptor {
         }
     }
 
-    /// Takes a socket in, or what is new about one that is there.
-    fn place(&mut self, spec: SocketSpec, now: Moment) {
-        let at = spec.number as usize;
-        if at >= self.sockets.len() {
-            self.sockets.resize_with(at + 1, || CLOSED);
-        }
-        let socket = &mut self.sockets[at];
-        socket.listener = spec.listener;
-        if let Some(fd) = spec.fd {
-            socket.fd = Some(fd);
-            self.set_state(spec.number, State::Paused(now));
-        }
-        if let (Some(options), Some(fd)) = (spec.options, &self.sockets[at].fd) {
-            // The control thread has tried them on a socket of its own.
-            let _ = set_listen_options(fd.as_fd(), &options);
-        }
-    }
-
-    /// When the first socket that is taken away stops.
-    pub(crate) fn leaves_at(&self) -> Option<Moment> {
-        self.leavers.iter().filter_map(|leaver| leaver.at).min()
-    }
-
-    /// Whether a socket that is taken away is not closed yet.
-    pub(crate) fn has_leavers(&self) -> bool {
-        !self.leavers.is_empty()
-    }
-
     /// When the listeners close, after a last call.
     pub(crate) fn closes_at(&self) -> Option<Moment> {
         self.closes_at
@@ -158,7 +124,7 @@ impl Acceptor {
 
     /// When the first paused accept is due.
     pub(crate) fn resume_at(&self) -> Option<Moment> {
-        if self.paused == 0 {
+        if self.paused == 0 || self.opening == Opening::WhenTold {
             return None;
         }
         let due = |socket: &Socket| match socket.state {
@@ -168,7 +134,7 @@ impl Acceptor {
         self.sockets.iter().filter_map(due).min()
     }
 
-    fn set_state(&mut self, number: u32, state: State) {
+    pub(crate) fn set_state(&mut self, number: u32, state: State) {
         let is_paused = |state| matches!(state, State::Paused(_));
         let socket = &mut self.sockets[number as usize];
         self.paused -= usize::from(is_paused(socket.state));
@@ -223,46 +189,9 @@ impl Listener {
 }
 
 impl Worker {
-    /// Takes over the sockets as they are from now on; those that are not named get a last call.
-    pub(crate) fn apply_sockets(&mut self, specs: Vec<SocketSpec>) {
-        let mut is_named = vec![false; self.acceptor.sockets.len()];
-        for spec in specs {
-            if let Some(named) = is_named.get_mut(spec.number as usize) {
-                *named = true;
-            }
-            self.acceptor.place(spec, self.now);
-        }
-        for (number, _) in (0..).zip(&is_named).filter(|(_, named)| !**named) {
-            let is_leaving = |leaver: &Leaver| leaver.number == number;
-            let acceptor = &mut self.acceptor;
-            let socket = &acceptor.sockets[number as usize];
-            if let Some(fd) = &socket.fd
-                && !acceptor.leavers.iter().any(is_leaving)
-            {
-                call_last(fd.as_fd());
-                let at = Some(self.now.after(LAST_CALL));
-                acceptor.leavers.push(Leaver { number, at });
-            }
-        }
-    }
-
-    /// Stops the sockets that are taken away when their last call is over.
-    pub(crate) fn end_last_calls(&mut self) {
-        for at in 0..self.acceptor.leavers.len() {
-            let Leaver { number, at: due } = self.acceptor.leavers[at];
-            if due.is_some_and(|due| due <= self.now) {
-                self.acceptor.leavers[at].at = None;
-                self.stop_accepting_on(number);
-            }
-        }
-        let sockets = &self.acceptor.sockets;
-        let is_open = |leaver: &Leaver| sockets[leaver.number as usize].state != State::Closed;
-        self.acceptor.leavers.retain(is_open);
-    }
-
     /// Arms the accepts whose pause is over.
     pub(crate) fn resume_accepts(&mut self) {
-        if self.acceptor.paused == 0 {
+        if self.acceptor.paused == 0 || self.acceptor.opening == Opening::WhenTold {
             return;
         }
         for number in 0..self.acceptor.sockets.len() as u32 {
@@ -306,10 +235,14 @@ impl Worker {
         }
     }
 
-    /// Lets nobody new in. Those on their way are accepted until the listeners close.
+    /// Lets nobody new in. Those on their way are accepted until the listeners close. What others
+    /// accept on is left to them at once.
     pub(crate) fn call_last(&mut self, until: Moment) {
+        self.leave_shared();
         for socket in &self.acceptor.sockets {
-            if let Some(fd) = &socket.fd {
+            if !self.acceptor.is_others(socket)
+                && let Some(fd) = &socket.fd
+            {
                 call_last(fd.as_fd());
             }
         }
@@ -332,7 +265,7 @@ impl Worker {
         }
     }
 
-    fn stop_accepting_on(&mut self, number: u32) {
+    pub(crate) fn stop_accepting_on(&mut self, number: u32) {
         match self.acceptor.sockets[number as usize].state {
             State::Armed => {
                 self.ring
@@ -344,14 +277,26 @@ impl Worker {
         }
     }
 
-    /// Takes what is queued on the socket, then closes it: closing would reset what is queued.
+    /// Takes what is queued on the socket, then closes it: closing would reset what is queued. Where
+    /// others accept, too, the queue is emptied all the same: the kernel wakes one of those who wait,
+    /// and the connection whose wake-up went to the accept that was just cancelled would lie there
+    /// until the next one comes.
     fn close_listener(&mut self, number: u32) {
         self.acceptor.set_state(number, State::Closed);
+        let is_others = self
+            .acceptor
+            .is_others(&self.acceptor.sockets[number as usize]);
         let socket = &mut self.acceptor.sockets[number as usize];
         let listener = socket.listener;
         let Some(fd) = socket.fd.take() else { return };
-        // Who came before the last look would be reset otherwise.
-        let _ = refuse_arrivals(fd.as_fd());
+        if self.acceptor.opening == Opening::WhenTold {
+            // It never accepted, so nobody's wake-up went to it.
+            return self.ring.close(fd);
+        }
+        if !is_others {
+            // Who came before the last look would be reset otherwise.
+            let _ = refuse_arrivals(fd.as_fd());
+        }
         for _ in 0..LAST_ACCEPTS_MAX {
             let Some(accepted) = accept_queued(fd.as_fd()) else {
                 break;
@@ -483,7 +428,7 @@ fn is_shortage(errno: Errno) -> bool {
 
 /// Lets nobody new in. Where it fails, or for Unix sockets, which know no handshake, closing does
 /// what it can.
-fn call_last(listener: BorrowedFd<'_>) {
+pub(crate) fn call_last(listener: BorrowedFd<'_>) {
     if matches!(local_address(listener), Ok(Some(_))) {
         let _ = refuse_arrivals(listener);
     }

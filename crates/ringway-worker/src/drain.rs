@@ -1,4 +1,5 @@
-//! Ending gently: no new connections, quiet ones closed spread over the window, the rest at its end.
+//! Ending gently: no new connections, quiet ones closed spread over the window, the longest quiet
+//! first, the rest at its end.
 //! And what happens to the connections of a backend that went down.
 
 use std::time::Duration;
@@ -10,8 +11,13 @@ use crate::outlier::since_epoch;
 use crate::spec::WhenBackendDown;
 use crate::worker::{Worker, WorkerPool};
 
-/// Steps over which quiet connections are closed, so that their clients do not all return at once.
-const STEPS: u32 = 20;
+/// Steps over which quiet connections are closed, so that their clients do not all return at once:
+/// ten per second, but not so many that looking at every connection becomes work of its own.
+const STEPS_LEAST: u64 = 20;
+const STEPS_MOST: u64 = 600;
+const STEP_US: u64 = 100_000;
+/// Parts of a connection in which shares are counted, so that few are spread like many.
+const PARTS: u64 = 1 << 16;
 /// After the window what was reset gets this long to be joined before the worker leaves regardless.
 const GRACE: Span = Span::from_micros(500_000);
 
@@ -21,19 +27,23 @@ pub(crate) struct Drain {
     until: Moment,
     step_at: Moment,
     step: Span,
-    steps_left: u32,
+    steps_left: u64,
+    /// Parts of connections that were due and not whole yet.
+    owed: u64,
 }
 
 impl Drain {
     fn new(now: Moment, window: Duration) -> Drain {
         let window_us = u64::try_from(window.as_micros()).unwrap_or(u64::MAX / 2);
-        let step = Span::from_micros((window_us / u64::from(STEPS)).max(1000));
+        let steps = (window_us / STEP_US).clamp(STEPS_LEAST, STEPS_MOST);
+        let step = Span::from_micros((window_us / steps).max(1000));
         let until = now.after(Span::from_micros(window_us));
         Drain {
             until,
             step_at: now.after(step),
             step,
-            steps_left: STEPS,
+            steps_left: steps,
+            owed: 0,
         }
     }
 
@@ -44,6 +54,15 @@ impl Drain {
         } else {
             self.step_at.min(self.until)
         }
+    }
+
+    /// How many of the quiet ones are closed in this step, so that the last step finds the last.
+    fn share(&mut self, quiet: usize) -> usize {
+        self.owed += quiet as u64 * PARTS / self.steps_left;
+        let share = self.owed / PARTS;
+        self.owed %= PARTS;
+        self.steps_left = (self.steps_left - 1).max(1);
+        share as usize
     }
 
     pub(crate) fn is_over(&self, now: Moment, is_empty: bool) -> bool {
@@ -74,9 +93,12 @@ impl Worker {
             self.condemn(open, Why::Drain);
         } else if drain.steps_left > 0 && self.now >= drain.step_at {
             let now = self.now;
-            let quiet = self.slots.select(|slot| slot.flow.is_quiet(now));
-            let share = quiet.len().div_ceil(drain.steps_left as usize);
-            drain.steps_left = (drain.steps_left - 1).max(1);
+            let mut quiet = self.slots.select(|slot| slot.flow.is_quiet(now));
+            let share = drain.share(quiet.len());
+            if share < quiet.len() {
+                let slots = &self.slots;
+                quiet.select_nth_unstable_by_key(share, |&slot| slots.get(slot).flow.last_moved());
+            }
             drain.step_at = self.now.after(drain.step);
             self.condemn(quiet.into_iter().take(share).collect(), Why::Drain);
         }
@@ -108,6 +130,51 @@ impl Worker {
             };
             let theirs = self.slots.select(is_theirs);
             self.condemn(theirs, Why::BackendDown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each step closes of `quiet` connections.
+    fn shares(window: Duration, mut quiet: usize) -> Vec<usize> {
+        let mut drain = Drain::new(Moment::default(), window);
+        let steps = drain.steps_left;
+        let mut shares = Vec::new();
+        for _ in 0..steps {
+            let share = drain.share(quiet);
+            quiet -= share;
+            shares.push(share);
+        }
+        assert_eq!(quiet, 0, "some are left for the deadline");
+        shares
+    }
+
+    #[test]
+    fn many_are_closed_evenly() {
+        let shares = shares(Duration::from_secs(30), 10_000);
+        assert_eq!(shares.len(), 300);
+        assert!(
+            shares.iter().all(|share| (33..=34).contains(share)),
+            "{shares:?}"
+        );
+    }
+
+    #[test]
+    fn few_are_spread_over_the_window_too() {
+        let shares = shares(Duration::from_secs(30), 10);
+        let steps: Vec<usize> = (0..300).filter(|step| shares[*step] > 0).collect();
+        assert_eq!(steps.len(), 10, "{steps:?}");
+        assert!(steps[0] >= 20 && steps[9] >= 250, "{steps:?}");
+    }
+
+    #[test]
+    fn the_steps_of_any_window_are_bounded() {
+        for (seconds, steps) in [(0, 20), (1, 20), (30, 300), (60, 600), (86_400, 600)] {
+            let drain = Drain::new(Moment::default(), Duration::from_secs(seconds));
+            assert_eq!(drain.steps_left, steps, "{seconds} s");
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
 //! to operation), `accept.rs`, `inspect.rs`, `attempt.rs`, `announce.rs`, `drain.rs`, `outlier.rs`,
-//! `apply.rs` (a changed configuration).
+//! `apply.rs` (a changed configuration), `listening.rs`, `hand_over.rs`.
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -20,8 +20,10 @@ mod clock;
 mod dispatch;
 mod drain;
 mod effects;
+mod hand_over;
 mod inspect;
 mod limit;
+mod listening;
 mod mailbox;
 mod names;
 mod outlier;
@@ -40,15 +42,15 @@ pub use admission::Admission;
 pub use apply::{AccessUpdate, Acknowledge, PoolUpdate, Update};
 pub use inspect::Inspect;
 pub use limit::Limit;
-pub use mailbox::Message;
+pub use mailbox::{Lent, Message};
 pub use names::{NameRule, NameTable};
 pub use outlier::{EjectionNotice, NoticeSink};
 pub use rate::SharedRate;
 pub use record::labels_of;
 pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
-    BackendSpec, ListenerSpec, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerSpec,
-    buffer_size,
+    BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown,
+    WorkerSpec, buffer_size,
 };
 pub use start::{Mailbox, StartError, WorkerHandle, start, workers_that_fit};
 pub use worker::WorkerError;

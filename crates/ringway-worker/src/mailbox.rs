@@ -1,6 +1,9 @@
 //! What other threads may ask of a worker. Rare by nature: verdicts, a drain, a scrape. The sender
 //! wakes the worker through an eventfd that its ring polls.
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -8,6 +11,15 @@ use ringway_balance::{BackendIndex, Eligibility};
 use ringway_metrics::WorkerHistograms;
 
 use crate::apply::{Acknowledge, Update};
+
+/// A listening socket of a worker.
+#[derive(Debug)]
+pub struct Lent {
+    /// Its number, which it may share with others of its address.
+    pub number: u32,
+    /// A descriptor of its own.
+    pub fd: OwnedFd,
+}
 
 /// One request.
 #[derive(Debug)]
@@ -28,6 +40,13 @@ pub enum Message {
         /// Time for connections to end by themselves.
         window: Duration,
     },
+    /// Begin to accept, where [`Opening::WhenTold`](crate::Opening) was asked for.
+    Open(SyncSender<()>),
+    /// Show the listening sockets: copies, for whoever is to accept on them too.
+    Lend(SyncSender<io::Result<Vec<Lent>>>),
+    /// These sockets, by their cookies (SO_COOKIE), are accepted on by somebody else from the next
+    /// drain on: what is queued on them is left there, and newcomers are not turned away.
+    Share(Arc<[u64]>),
     /// Copy the histograms out for a scrape. What a scrape makes of the copy is not the worker's time.
     Histograms(SyncSender<WorkerHistograms>),
     /// Show that the loop turns.

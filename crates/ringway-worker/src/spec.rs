@@ -39,6 +39,8 @@ pub struct WorkerSpec {
     pub epoch: Instant,
     /// Seed of its random choices.
     pub seed: u64,
+    /// When it begins to accept.
+    pub opening: Opening,
     /// Its listeners, in the topology's order.
     pub listeners: Vec<ListenerSpec>,
     /// Its listening sockets.
@@ -63,6 +65,16 @@ pub struct WorkerSpec {
     pub notices: Box<dyn NoticeSink>,
 }
 
+/// When a worker begins to accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// As soon as it runs.
+    AtOnce,
+    /// At [`Message::Open`](crate::Message): until then somebody else accepts on its sockets, or
+    /// nobody.
+    WhenTold,
+}
+
 /// One listener.
 #[derive(Debug)]
 pub struct ListenerSpec {
@@ -77,16 +89,16 @@ pub struct ListenerSpec {
     pub over: CloseHow,
 }
 
-/// One listening socket of this worker.
+/// This worker's listening sockets at one address: one, or more where it has those of others too.
 #[derive(Debug)]
 pub struct SocketSpec {
-    /// Its number, which it keeps for life. Another may have it after that.
+    /// Their number, which they keep for life. Others may have it after that.
     pub number: u32,
-    /// Index of the listener whose connections it brings.
+    /// Index of the listener whose connections they bring.
     pub listener: u16,
-    /// The socket, where it is new to the worker.
-    pub fd: Option<OwnedFd>,
-    /// What it is to hand down from now on, where that changes.
+    /// The sockets, where they are new to the worker.
+    pub fds: Vec<OwnedFd>,
+    /// What they are to hand down from now on, where that changes.
     pub options: Option<ListenOptions>,
 }
 

@@ -199,7 +199,7 @@ impl Worker {
             memory_look_at: None,
             room: Room::Plenty,
             buffers_spare: u32::from(params.buffers_max) / 2,
-            acceptor: Acceptor::new(spec.listeners, spec.sockets),
+            acceptor: Acceptor::new(spec.listeners, spec.sockets, spec.opening),
             routes: spec.routes.into_iter().map(Route::from).collect(),
             pools,
             draw: Draw::new(spec.seed),
@@ -451,6 +451,12 @@ impl Worker {
                 Message::Apply(update, done) => self.apply(*update, done),
                 Message::Drain { window } => self.start_drain(window),
                 // Whoever asked may have stopped waiting: then nobody misses the answer.
+                Message::Open(reply) => {
+                    self.acceptor.open();
+                    let _ = reply.try_send(());
+                }
+                Message::Lend(reply) => drop(reply.try_send(self.acceptor.lend())),
+                Message::Share(cookies) => self.acceptor.share(&cookies),
                 Message::Histograms(reply) => drop(reply.try_send(self.histograms.clone())),
                 Message::Ping(reply) => drop(reply.try_send(())),
             }

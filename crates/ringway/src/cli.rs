@@ -35,7 +35,8 @@ pub(crate) enum Command {
     #[command(
         long_about = "Run the balancer in the foreground.\n\n\
             SIGTERM and the first SIGINT drain and exit; a second one exits at once. SIGHUP reads the\n\
-            file again.",
+            file again. SIGUSR2 replaces the process by a new one of the binary at the same path: see\n\
+            `ringway upgrade --help`.",
         after_help = "Example: ringway run -c /etc/ringway/ringway.yaml"
     )]
     Run(RunArgs),
@@ -120,8 +121,17 @@ pub(crate) enum Command {
         after_help = "Example: ringway man | man -l -, or to install: ringway man /usr/local/share/man/man1"
     )]
     Man(ManArgs),
-    #[command(hide = true, after_help = "Example: ringway upgrade")]
-    Upgrade(Later),
+    /// Replace a running instance by a new process, without losing a connection
+    #[command(
+        long_about = "Replace a running instance by a new process, without losing a connection.\n\n\
+            The instance starts the binary at the path it was started by, with the same arguments,\n\
+            and hands its listening sockets over. The new process reads its configuration anew;\n\
+            when it accepts, the old one drains. Returns when that is done. If the new process\n\
+            fails, or takes longer than `--upgrade-timeout` of the instance, exit code 1 and the\n\
+            reason; the instance serves as before.",
+        after_help = "Example: ringway upgrade --admin 127.0.0.1:9901"
+    )]
+    Upgrade(Instance),
     #[command(hide = true, after_help = "Example: ringway backend")]
     Backend(Later),
 }
@@ -148,6 +158,19 @@ pub(crate) struct RunArgs {
     /// Read the file again by itself when it has changed
     #[arg(long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+}
+
+/// What is about the process and not about balancing.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Become this user, from root, keeping nothing but CAP_NET_BIND_SERVICE
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// How long the new process of an upgrade may take until it could serve
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
+    pub(crate) upgrade_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +198,8 @@ pub(crate) struct ProxyArgs {
     /// Where the admin endpoint answers: a loopback address, unix:/path or off
     #[arg(long, value_name = "ADDR|off", default_value = "127.0.0.1:9901")]
     pub(crate) admin: AdminChoice,
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
 }
 
 #[derive(Debug, Args)]

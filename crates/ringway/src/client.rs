@@ -84,6 +84,16 @@ impl Endpoint {
     /// # Errors
     /// When nothing answers, or not in HTTP, or with a status other than 2xx.
     pub(crate) fn request(&self, method: Method, path: &str) -> Result<Response, ClientError> {
+        self.request_within(method, path, STEP_TIMEOUT)
+    }
+
+    /// The same for a request whose answer may take longer.
+    pub(crate) fn request_within(
+        &self,
+        method: Method,
+        path: &str,
+        answer_timeout: Duration,
+    ) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable {
             endpoint: self.clone(),
             source,
@@ -93,7 +103,7 @@ impl Endpoint {
             source,
         };
         let authorization = self.authorization(method)?;
-        let mut stream = self.connect().map_err(unreachable)?;
+        let mut stream = self.connect(answer_timeout).map_err(unreachable)?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n{authorization}\
              Content-Length: 0\r\nConnection: close\r\n\r\n",
@@ -143,17 +153,17 @@ impl Endpoint {
         }
     }
 
-    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    fn connect(&self, answer_timeout: Duration) -> io::Result<Box<dyn Stream>> {
         match &self.address {
             BackendAddress::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, STEP_TIMEOUT)?;
-                stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+                stream.set_read_timeout(Some(answer_timeout))?;
                 stream.set_write_timeout(Some(STEP_TIMEOUT))?;
                 Ok(Box::new(stream))
             }
             BackendAddress::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+                stream.set_read_timeout(Some(answer_timeout))?;
                 stream.set_write_timeout(Some(STEP_TIMEOUT))?;
                 Ok(Box::new(stream))
             }

@@ -17,7 +17,7 @@ use ringway_config::{
     AdminBind, Backend, BackendAddress, BindAddress, Config, HealthCheck, Listener, Log, LogLevel,
     Pool, Shutdown,
 };
-use ringway_control::{RunParams, Running, Signals, Watch, limits, start};
+use ringway_control::{Inheritance, RunParams, Running, Signals, Watch, limits, start};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -63,6 +63,8 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         signals: Signals::Ignore,
         watch: Watch::Off,
         log_level: None,
+        inheritance: Inheritance::default(),
+        relaunch: None,
     })?;
     let scene = scene(&running, addresses)?;
     say(&scene.introduction())?;

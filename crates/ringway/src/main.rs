@@ -21,6 +21,7 @@ mod snapshot;
 mod status;
 mod table;
 mod top;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -60,7 +61,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Completions(args) => packaging::completions(&args),
         Command::Man(args) => packaging::man(&args),
         Command::Top(args) => top::top(&args),
-        Command::Upgrade(_) => Err(Failure::unsupported("upgrade")),
+        Command::Upgrade(args) => upgrade::upgrade(&args),
         Command::Backend(_) => Err(Failure::unsupported("backend")),
     }
 }

@@ -10,7 +10,8 @@ use crate::run;
 
 /// Balances until a signal or a drain ends it.
 pub(crate) fn proxy(args: ProxyArgs) -> Result<(), Failure> {
-    run::serve(config(args)?, None, Watch::Off)
+    let service = args.service.clone();
+    run::serve(|| config(args), None, Watch::Off, &service)
 }
 
 fn config(args: ProxyArgs) -> Result<Config, Failure> {

@@ -37,14 +37,14 @@ const IDLE_WITHIN: Duration = Duration::from_secs(10);
 const LEAVE_WITHIN: Duration = Duration::from_millis(50);
 
 /// Serves until the runtime ends.
-pub(crate) async fn serve<L: Listener>(listener: L, app: Router)
+pub(crate) async fn serve<L: Listener>(listener: L, app: Router, seats: Seats)
 where
     L::Addr: fmt::Debug,
 {
     let listener = Bounded {
         listener,
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        seats: Seats::default(),
+        seats,
     };
     // It handles the errors of accept itself and never returns.
     let app = app.into_make_service_with_connect_info::<Peer>();
@@ -127,11 +127,13 @@ enum Phase {
 
 /// Who is there.
 #[derive(Clone, Debug, Default)]
-struct Seats(Arc<Mutex<Taken>>);
+pub(crate) struct Seats(Arc<Mutex<Taken>>);
 
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
+    /// Requests that may take long.
+    patient: usize,
     sitting: Vec<Sitting>,
 }
 
@@ -160,6 +162,23 @@ impl Seats {
         Seat { seats, number }
     }
 
+    /// A request is being worked on that takes as long as it takes: nobody is sent away for having
+    /// waited for an answer while the guard lives.
+    pub(crate) fn be_patient(&self) -> Patience {
+        self.lock().patient += 1;
+        Patience(self.clone())
+    }
+
+    fn is_patient(&self) -> bool {
+        self.lock().patient > 0
+    }
+
+    /// Whether somebody has sent a request, or a part of one, and has not got all of the answer.
+    pub(crate) fn is_anybody_waiting(&self) -> bool {
+        let taken = self.lock();
+        taken.sitting.iter().any(|one| one.phase != Phase::Idle)
+    }
+
     /// Tells the one to leave who has been in the least of phases for longest.
     fn free_one(&self) {
         let mut taken = self.lock();
@@ -175,6 +194,16 @@ impl Seats {
     /// Each change is whole, so that a panic while it is locked leaves it usable.
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives, answers may take long.
+#[derive(Debug)]
+pub(crate) struct Patience(Seats);
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.0.lock().patient -= 1;
     }
 }
 
@@ -237,7 +266,11 @@ impl<I> TimedIo<I> {
 
     /// Pending until the time is over, then the error.
     fn poll_timeout<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let is_over = self.timer.as_mut().poll(cx).is_ready();
+        let mut is_over = self.timer.as_mut().poll(cx).is_ready();
+        if is_over && self.seat.phase() == Phase::Request && self.seat.seats.is_patient() {
+            self.timer.as_mut().reset(Instant::now() + REQUEST_WITHIN);
+            is_over = self.timer.as_mut().poll(cx).is_ready();
+        }
         if is_over || self.seat.poll_leave(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

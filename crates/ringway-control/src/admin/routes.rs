@@ -8,17 +8,20 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use ringway_metrics::{Format, PerWorker, render};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tracing::error;
 
+use super::bounded::Seats;
 use super::guard::{self, Guard};
 use super::page;
 use crate::instance::Instance;
 use crate::reload::{self, RefusalKind};
 use crate::status::{PoolStatus, Status};
 use crate::supervise::Event;
+use crate::upgrade::outcome::{UpgradeError, Upgraded};
 
 type Shared = State<Arc<Instance>>;
 
@@ -71,7 +74,7 @@ pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
         )
         .route("/v1/explain", get(unsupported("explain")))
         .route("/v1/reload", post(reload))
-        .route("/v1/upgrade", post(unsupported("upgrade")))
+        .route("/v1/upgrade", post(upgrade))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such path"))
         .method_not_allowed_fallback(async || {
             let text = "this path takes another method: GET reads, POST and PATCH change";
@@ -175,13 +178,48 @@ async fn reload(State(instance): Shared) -> Result<Json<Reloaded>, Refusal> {
         Err(refused) => {
             let status = match refused.kind {
                 RefusalKind::Unacceptable => StatusCode::UNPROCESSABLE_ENTITY,
-                RefusalKind::Draining => StatusCode::CONFLICT,
+                RefusalKind::Draining | RefusalKind::Upgrading => StatusCode::CONFLICT,
                 RefusalKind::Stuck => StatusCode::GATEWAY_TIMEOUT,
             };
             let (error, detail) = (refused.error, refused.detail);
             Err(Refusal(status, ErrorBody { error, detail }))
         }
     }
+}
+
+/// Answers when the new process has taken over, or has failed to.
+async fn upgrade(
+    State(instance): Shared,
+    Extension(seats): Extension<Seats>,
+) -> Result<Json<Upgraded>, Refusal> {
+    let _patience = seats.be_patient();
+    let (reply, answer) = oneshot::channel();
+    // The receiver lives as long as the runtime that runs this.
+    let _ = instance.events.send(Event::Upgrade(Some(reply)));
+    let ended = || UpgradeError::Failed("this process ended meanwhile".into());
+    let outcome = answer.await.unwrap_or_else(|_| Err(ended()));
+    outcome.map(Json).map_err(|error| {
+        let status = match error {
+            UpgradeError::Busy(_) => StatusCode::CONFLICT,
+            UpgradeError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            UpgradeError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            UpgradeError::Failed(_) => StatusCode::BAD_GATEWAY,
+        };
+        let text = error.to_string();
+        let detail = match error {
+            UpgradeError::Refused(reasons) => reasons,
+            UpgradeError::Busy(_) | UpgradeError::Unsupported(_) | UpgradeError::Failed(_) => {
+                Vec::new()
+            }
+        };
+        Refusal(
+            status,
+            ErrorBody {
+                error: text,
+                detail,
+            },
+        )
+    })
 }
 
 /// Runs what waits for workers or reads files where nothing else waits for it.

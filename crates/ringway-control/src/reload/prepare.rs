@@ -19,6 +19,7 @@ use ringway_worker::{AccessQueue, SocketSpec};
 use super::{Refusal, RefusalKind};
 use crate::access_log::{AccessLog, Target};
 use crate::error::StartError;
+use crate::inherited::Heirlooms;
 use crate::instance::View;
 use crate::limits::{Limits, of_process};
 use crate::plan::Plan;
@@ -192,12 +193,10 @@ fn bind_new(
             }
         })
         .collect();
-    let bound = sockets::bind_all(&fresh, workers, &own_ports(before))?;
-    let mut fds: Vec<Vec<std::vec::IntoIter<OwnedFd>>> = bound
-        .by_worker
-        .into_iter()
-        .map(|listeners| listeners.into_iter().map(Vec::into_iter).collect())
-        .collect();
+    let mut nothing = Heirlooms::default();
+    let bound = sockets::bind_all(&fresh, workers, &mut nothing, &own_ports(before))?;
+    let by_worker = bound.by_worker.into_iter();
+    let mut fds: Vec<std::vec::IntoIter<Vec<OwnedFd>>> = by_worker.map(Vec::into_iter).collect();
     let mut new_addresses = bound.addresses.into_iter();
     let mut out = Bound {
         sockets: (0..workers).map(|_| Vec::new()).collect(),
@@ -226,7 +225,10 @@ fn bind_new(
                 sockets.push(SocketSpec {
                     number: (*number).into(),
                     listener: plan.layout.listener_at[at],
-                    fd: is_fresh.then(|| fds[worker][at].next()).flatten(),
+                    fds: is_fresh
+                        .then(|| fds[worker].next())
+                        .flatten()
+                        .unwrap_or_default(),
                     options: options.clone(),
                 });
             }

@@ -58,6 +58,7 @@ fn the_status_tells_what_runs() {
     assert_eq!(backend["connections"], 1);
     assert!(backend["last_failure"].is_null());
     assert_eq!(balancer.get("/v1/pools/web").json()["name"], "web");
+    drop(stream);
     balancer.drained();
 }
 

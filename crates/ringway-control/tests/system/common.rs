@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ringway_config::Config;
-use ringway_control::{RunError, RunParams, Running, Signals, StartError, Stopper, Watch, start};
+use ringway_control::{
+    Inheritance, RunError, RunParams, Running, Signals, StartError, Stopper, Watch, start,
+};
 
 /// Far more than anything here takes: a test that meets it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,6 +28,8 @@ pub(crate) fn params(config: Config, signals: Signals) -> RunParams {
         signals,
         watch: Watch::Off,
         log_level: None,
+        inheritance: Inheritance::default(),
+        relaunch: None,
     }
 }
 

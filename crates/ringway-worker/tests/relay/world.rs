@@ -11,8 +11,8 @@ use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
 use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
-    Admission, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink, PoolSpec,
-    RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle, WorkerSpec, buffer_size, start,
+    Admission, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink, Opening,
+    PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle, WorkerSpec, buffer_size, start,
 };
 
 /// No test here has outliers.
@@ -112,6 +112,7 @@ impl World {
             cpu: None,
             epoch: Instant::now(),
             seed: 1,
+            opening: Opening::AtOnce,
             listeners: vec![ListenerSpec {
                 route: 0,
                 admission: Admission::default(),
@@ -121,7 +122,7 @@ impl World {
             sockets: vec![SocketSpec {
                 number: 0,
                 listener: 0,
-                fd: Some(listener),
+                fds: vec![listener],
                 options: None,
             }],
             routes: vec![RouteSpec {

@@ -68,7 +68,8 @@ fn bash_completes_commands_flags_and_values() {
     for (words, due) in [
         (&["ringway", "st"][..], &["status"][..]),
         (&["ringway", "d"], &["demo", "doctor", "drain"]),
-        (&["ringway", "up"], &[]),
+        (&["ringway", "up"], &["upgrade"]),
+        (&["ringway", "ba"], &[]),
         (&["ringway", "proxy", "--li"], &["--listen"]),
         (&["ringway", "proxy", "--health", ""], &["tcp", "off"]),
         (&["ringway", "proxy", "--balance", "ma"], &["maglev"]),
@@ -109,6 +110,7 @@ fn every_command_has_a_page_that_formats_without_a_warning() {
         "ringway-schema.1",
         "ringway-status.1",
         "ringway-top.1",
+        "ringway-upgrade.1",
         "ringway.1",
     ];
     assert_eq!(pages, due);
