@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The ranges that apply to what is built.
-const BEHAVIOURS: [std::ops::RangeInclusive<u16>; 2] = [1..=106, 133..=148];
+const BEHAVIOURS: [std::ops::RangeInclusive<u16>; 2] = [1..=121, 133..=148];
 
 /// The rows: the number of the behaviour, and what shows it.
 fn rows(table: &str) -> Vec<(u16, &str)> {

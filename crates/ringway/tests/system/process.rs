@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use tempfile::TempDir;
 
 use crate::admin::Admin;
-use crate::eventually::{PATIENCE, least, until_ended};
+use crate::eventually::{PATIENCE, least, until, until_ended};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 
@@ -200,11 +200,16 @@ impl Process {
     /// The names of its threads, sorted. Those of the control thread's helpers for blocking work come
     /// and go and are left out.
     pub(crate) fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(self.proc("task")).unwrap();
-        // A thread may end between the listing and the look.
-        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
-        let names = tasks.filter_map(|task| name(task.ok()?));
-        let mut names: Vec<String> = names.map(|name| name.trim().to_owned()).collect();
+        let mut names = Vec::new();
+        // One that has just begun has the name of the process until it has given itself its own.
+        until("every thread has its name", || {
+            let tasks = fs::read_dir(self.proc("task")).unwrap();
+            // A thread may end between the listing and the look.
+            let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+            let found = tasks.filter_map(|task| name(task.ok()?));
+            names = found.map(|name| name.trim().to_owned()).collect();
+            names.iter().filter(|name| *name == "ringway").count() <= 1
+        });
         names.retain(|name| name != "ringway-ctl");
         names.sort();
         names

@@ -76,6 +76,52 @@ fn quiet_connections_get_a_fin_and_busy_ones_end_at_the_deadline() {
     }
 }
 
+/// So that their clients do not all return at once, and those come first who miss it least.
+#[test]
+fn the_longest_quiet_are_closed_first_and_not_all_at_once() {
+    const CLIENTS: usize = 8;
+    let server = Server::echo(b'a');
+    let setup = Setup::to([server.address()]);
+    let mut ringway = setup.shutdown("{delay: 0s, drain: 8s}").start();
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(ringway.address())).collect();
+    // In another order than they came.
+    for at in (0..CLIENTS).rev() {
+        let mut client = &clients[at];
+        client.write_all(b"last").unwrap();
+        assert_eq!(&read_exactly::<5>(client), b"alast");
+    }
+    ringway.signal(Signal::TERM);
+    let closed = |client: &TcpStream| {
+        let mut bytes = [0; 1];
+        client.set_nonblocking(true).unwrap();
+        let peeked = client.peek(&mut bytes);
+        client.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(0))
+    };
+    let mut seen = Vec::new();
+    let (mut together, mut told) = (0, false);
+    until("all are closed", || {
+        let new = (0..CLIENTS).filter(|at| !seen.contains(at) && closed(&clients[*at]));
+        let mut new: Vec<usize> = new.collect();
+        together = together.max(new.len());
+        // Several at one look came in an order that is not known.
+        new.sort_by(|a, b| b.cmp(a));
+        seen.extend(new);
+        if let Ok(status) = ringway.admin.get("/v1/status") {
+            let status: serde_json::Value = serde_json::from_str(&status.body).unwrap();
+            let left = status["drain"]["remaining_seconds"].as_f64();
+            told |= left.is_some_and(|left| left > 0.0 && left <= 8.0);
+        }
+        seen.len() == CLIENTS
+    });
+    assert_eq!(seen, (0..CLIENTS).rev().collect::<Vec<_>>());
+    assert!(together < CLIENTS, "all of them were closed at once");
+    assert!(told, "the status did not say how long it lasts");
+    // The last one goes with the last step: whether the process is in time then is judged elsewhere.
+    drop(clients);
+    ringway.process.end();
+}
+
 #[test]
 fn it_ends_as_soon_as_the_last_connection_does() {
     let server = Server::echo(b'a');

@@ -1,0 +1,335 @@
+//! What a service manager sees of an instance, and what it gives to it. Played by the test: a socket
+//! that is told things, and sockets that are there before the instance.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::thread;
+
+use rustix::process::{Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+
+use crate::backend::Server;
+use crate::eventually::{PATIENCE, until};
+use crate::succession::{Door, Start, Succession};
+use crate::upgrade::file;
+
+const ANY: &str = "'127.0.0.1:0'";
+
+/// The manager's ear.
+struct Manager {
+    socket: UnixDatagram,
+    dir: TempDir,
+}
+
+impl Manager {
+    fn new() -> Manager {
+        let dir = TempDir::new().unwrap();
+        let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager { socket, dir }
+    }
+
+    fn start(&self, more: &[(&'static str, String)]) -> Start<'static> {
+        let path = self.dir.path().join("notify");
+        let path = path.to_str().unwrap().to_owned();
+        Start {
+            env: [&[("NOTIFY_SOCKET", path)], more].concat(),
+            ..Start::default()
+        }
+    }
+
+    /// The next message that has this in it; others, such as accounts of a drain, are passed over.
+    fn hears(&self, words: &str) -> String {
+        let mut bytes = [0; 1024];
+        loop {
+            let len = self
+                .socket
+                .recv(&mut bytes)
+                .unwrap_or_else(|e| panic!("{words}: {e}"));
+            let text = String::from_utf8(bytes[..len].to_vec()).unwrap();
+            if text.lines().any(|line| line.starts_with(words)) {
+                return text;
+            }
+        }
+    }
+}
+
+#[test]
+fn it_is_told_of_readiness_reloads_upgrades_and_the_end() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let text = file(&server, 2, ANY, "");
+    let mut succession = Succession::start(&text, &manager.start(&[]));
+    let told = manager.hears("READY=1");
+    assert!(
+        told.contains("STATUS=serving: 1 listeners, 2 workers"),
+        "{told}"
+    );
+    kill_process(succession.serving(), Signal::HUP).unwrap();
+    let told = manager.hears("RELOADING=1");
+    assert!(told.contains("MONOTONIC_USEC="), "{told}");
+    manager.hears("READY=1");
+    // One that is refused is over, too, and not the end of the service.
+    succession.write("nonsense: 1\n");
+    kill_process(succession.serving(), Signal::HUP).unwrap();
+    manager.hears("RELOADING=1");
+    let told = manager.hears("READY=1");
+    assert!(
+        told.contains("workers; the last reload was refused"),
+        "{told}"
+    );
+    succession.write(&text);
+    let new = succession.upgrade();
+    let told = manager.hears("MAINPID=");
+    assert!(
+        told.contains(&format!("MAINPID={}\n", new.as_raw_nonzero())),
+        "{told}"
+    );
+    // From the new one, which the manager listens to from now on.
+    manager.hears("READY=1");
+    kill_process(new, Signal::TERM).unwrap();
+    let told = manager.hears("STOPPING=1");
+    assert!(told.contains("draining"), "{told}");
+    for pid in succession.pids.clone() {
+        assert_eq!(succession.ended(pid), Some(0));
+    }
+}
+
+#[test]
+fn the_old_process_of_an_upgrade_is_not_the_end_of_the_service() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let mut succession = Succession::start(&file(&server, 1, ANY, ""), &manager.start(&[]));
+    let old = succession.serving();
+    succession.upgrade();
+    assert_eq!(succession.ended(old), Some(0));
+    succession.stop();
+    let all = std::iter::from_fn(|| {
+        manager.socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 1024];
+        let len = manager.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    });
+    let stops = all.filter(|text| text.contains("STOPPING=1")).count();
+    assert_eq!(stops, 1, "each process said that the service stops");
+}
+
+/// While the workers turn, the watchdog is fed, also by the process that comes after an upgrade. One
+/// worker that stands still, and it is not.
+#[test]
+fn the_watchdog_is_fed_by_workers_that_turn() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let every = [("WATCHDOG_USEC", "300000".to_owned())];
+    let mut succession = Succession::start(&file(&server, 2, ANY, ""), &manager.start(&every));
+    for _ in 0..3 {
+        manager.hears("WATCHDOG=1");
+    }
+    let old = succession.serving();
+    let new = succession.upgrade();
+    assert_eq!(succession.ended(old), Some(0));
+    for _ in 0..5 {
+        manager.hears("WATCHDOG=1");
+    }
+    // A whole process that stands still says nothing either: the manager notices the silence.
+    kill_process(new, Signal::STOP).unwrap();
+    manager.socket.set_nonblocking(true).unwrap();
+    while manager.socket.recv(&mut [0; 1024]).is_ok() {}
+    kill_process(new, Signal::CONT).unwrap();
+    manager.socket.set_nonblocking(false).unwrap();
+    manager.hears("WATCHDOG=1");
+    succession.stop();
+}
+
+/// A watchdog for somebody else is none of ours.
+#[test]
+fn a_watchdog_of_another_process_is_not_fed() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let others = [
+        ("WATCHDOG_USEC", "50000".to_owned()),
+        ("WATCHDOG_PID", "1".to_owned()),
+    ];
+    let mut succession = Succession::start(&file(&server, 1, ANY, ""), &manager.start(&others));
+    manager.hears("READY=1");
+    succession.stop();
+    manager.socket.set_nonblocking(true).unwrap();
+    let mut bytes = [0; 1024];
+    while let Ok(len) = manager.socket.recv(&mut bytes) {
+        assert!(!bytes[..len].starts_with(b"WATCHDOG"));
+    }
+}
+
+/// Binds as systemd does, and becomes the rest of the command line with the sockets from 3 on; the
+/// sockets stay with the process that is left, for the next start.
+const ACTIVATE: &str = r#"
+import os, socket, sys, time
+how, addresses, line = sys.argv[1], sys.argv[2].split(","), sys.argv[3:]
+sockets = []
+for address in addresses:
+    if address.startswith("unix:"):
+        s = socket.socket(socket.AF_UNIX)
+        s.bind(address[5:])
+    else:
+        host, port = address.rsplit(":", 1)
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if how == "reuse":
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.bind((host, int(port)))
+    s.listen(128)
+    sockets.append(os.dup2(s.fileno(), 100 + len(sockets)))
+def start():
+    for at, s in enumerate(sockets):
+        os.dup2(s, 3 + at, inheritable=True)
+    os.environ["LISTEN_PID"] = str(os.getpid())
+    os.environ["LISTEN_FDS"] = str(len(sockets))
+    for s in sockets:
+        os.close(s)
+    os.execv(line[0], line)
+while True:
+    pid = os.fork()
+    if pid == 0:
+        start()
+    os.waitpid(pid, 0)
+    while not os.path.exists("again"):
+        time.sleep(0.01)
+    os.remove("again")
+"#;
+
+/// A port that is free, for somebody who binds it later.
+fn free_port() -> u16 {
+    crate::backend::closed_address().port()
+}
+
+/// The manager keeps the sockets: whoever connects while nothing runs is served by the next start.
+#[test]
+fn sockets_of_the_manager_are_used_and_left_to_it() {
+    for how in ["reuse", "alone"] {
+        let server = Server::echo(b'a');
+        let place = TempDir::new().unwrap();
+        let path = place.path().join("front.sock");
+        let script = place.path().join("activate.py");
+        fs::write(&script, ACTIVATE).unwrap();
+        let (port, unix) = (free_port(), format!("unix:{}", path.display()));
+        let tcp = format!("127.0.0.1:{port}");
+        let text = file(&server, 3, &format!("'{tcp}', '{unix}'"), "");
+        let addresses = format!("{tcp},{unix}");
+        let below = ["python3", script.to_str().unwrap(), how, &addresses];
+        let start = Start {
+            below: &below,
+            ..Start::default()
+        };
+        let mut succession = Succession::launch(&text, &start);
+        succession.until_ready();
+        let doors = [Door::of(&tcp), Door::of(&unix)];
+        for _ in 0..20 {
+            doors.iter().for_each(|door| door.visit().unwrap());
+        }
+        assert_eq!(
+            succession.log().contains("workers share"),
+            how == "alone",
+            "{how}"
+        );
+        let old = succession.serving();
+        let new = succession.upgrade();
+        until("it has ended", || test_kill_process(old).is_err());
+        doors.iter().for_each(|door| door.visit().unwrap());
+        kill_process(new, Signal::TERM).unwrap();
+        assert_eq!(succession.ended(new), Some(0));
+        assert!(path.exists(), "the manager's file was removed");
+        // Nobody accepts now, and nobody is refused.
+        let visit = |door: &Door| {
+            let door = door.clone();
+            thread::spawn(move || door.visit().unwrap())
+        };
+        let clients: Vec<_> = doors.iter().map(visit).collect();
+        fs::write(succession.place.path().join("again"), "").unwrap();
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
+        succession.until_ready();
+        succession.pids.push(succession.serving());
+    }
+}
+
+/// A reload that takes a listener away stops accepting on the manager's socket and nothing else: whoever
+/// connects waits for the next start.
+#[test]
+fn a_reload_leaves_the_socket_of_a_removed_listener_to_the_manager() {
+    let server = Server::echo(b'a');
+    let place = TempDir::new().unwrap();
+    let script = place.path().join("activate.py");
+    fs::write(&script, ACTIVATE).unwrap();
+    let (stays, goes) = (free_port(), free_port());
+    let [stays, goes] = [stays, goes].map(|port| format!("127.0.0.1:{port}"));
+    let addresses = format!("{stays},{goes}");
+    let below = ["python3", script.to_str().unwrap(), "reuse", &addresses];
+    let start = Start {
+        below: &below,
+        ..Start::default()
+    };
+    let both = file(&server, 1, &format!("'{stays}', '{goes}'"), "");
+    let mut succession = Succession::launch(&both, &start);
+    succession.until_ready();
+    let one = file(&server, 1, &format!("'{stays}'"), "");
+    let [stays, goes] = [stays, goes].map(|at| Door::of(&at));
+    goes.visit().unwrap();
+    succession.write(&one);
+    let answer = succession.admin.post("/v1/reload").unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let waiting = goes.clone();
+    let waiting = thread::spawn(move || waiting.visit().unwrap());
+    stays.visit().unwrap();
+    // An upgrade does not know of it any more, and nobody is turned away by that either.
+    let old = succession.serving();
+    let new = succession.upgrade();
+    until("it has ended", || test_kill_process(old).is_err());
+    stays.visit().unwrap();
+    assert!(!waiting.is_finished(), "somebody accepts who should not");
+    succession.write(&both);
+    kill_process(new, Signal::TERM).unwrap();
+    assert_eq!(succession.ended(new), Some(0));
+    fs::write(succession.place.path().join("again"), "").unwrap();
+    waiting.join().unwrap();
+    succession.until_ready();
+    succession.pids.push(succession.serving());
+}
+
+/// What is given and is no listening socket is refused in words; what no listener asks for is told.
+#[test]
+fn sockets_that_are_none_are_refused_and_those_of_nobody_told() {
+    let server = Server::echo(b'a');
+    let launch = |redirect: &str| {
+        let script = format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" {redirect}");
+        let start = Start {
+            below: &["sh", "-c", &script],
+            ..Start::default()
+        };
+        Succession::launch(&file(&server, 1, ANY, ""), &start)
+    };
+    for redirect in ["3</dev/null", "3<&-"] {
+        let mut succession = launch(redirect);
+        let pid = succession.pids[0];
+        assert_eq!(succession.ended(pid), Some(1));
+        assert!(
+            succession.log().contains("LISTEN_FDS, 3"),
+            "{}",
+            succession.log()
+        );
+    }
+    // Open, and of another address than the file's.
+    let place = TempDir::new().unwrap();
+    let script = place.path().join("activate.py");
+    fs::write(&script, ACTIVATE).unwrap();
+    let other = format!("127.0.0.1:{}", free_port());
+    let start = Start {
+        below: &["python3", script.to_str().unwrap(), "alone", &other],
+        ..Start::default()
+    };
+    let mut succession = Succession::launch(&file(&server, 1, ANY, ""), &start);
+    succession.until_ready();
+    succession.pids.push(succession.serving());
+    let log = succession.log();
+    assert!(log.contains("is not used") && log.contains(&other), "{log}");
+}
