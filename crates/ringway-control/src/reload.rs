@@ -34,6 +34,8 @@ pub(crate) use prepare::{LogChange, Prepared, prepare};
 
 /// How long workers have to run a configuration until whoever asked is told that they do not.
 const APPLY_WITHIN: Duration = Duration::from_secs(4);
+/// What the service manager is told of one that changed nothing.
+const REFUSED: &str = "; the last reload was refused";
 /// Changes that are logged one by one at most.
 const LOGGED_MAX: usize = 100;
 
@@ -157,11 +159,13 @@ impl Supervisor {
         if self.instance.is_draining() {
             return self.answer_all(askers, &Err(draining()));
         }
+        // A manager that has sent the signal waits for a beginning and an end, whatever comes of it.
+        self.notifier.reloading();
         let Some(path) = self.reloads.path.clone() else {
+            self.tell_reloaded(REFUSED);
             return self.answer_all(askers, &Err(without_file()));
         };
         self.reloads.stage = Stage::Preparing(askers);
-        self.notifier.reloading();
         let (view, events) = (self.instance.view(), self.instance.events.clone());
         let workers = self.crew.len();
         // A large file, a slow disk or a host name must not keep this thread from its signals.
@@ -193,7 +197,7 @@ impl Supervisor {
             Ok(prepared) => self.apply(prepared, askers),
             Err(refusal) => {
                 self.instance.control.reloads[ReloadResult::Failure].increment();
-                self.tell_reloaded("; the last reload was refused");
+                self.tell_reloaded(REFUSED);
                 self.answer_all(askers, &Err(refusal));
                 self.begin_reload();
             }

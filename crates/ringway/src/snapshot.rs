@@ -16,6 +16,8 @@ pub(crate) struct Snapshot {
     pub(crate) pid: u32,
     pub(crate) uptime_seconds: f64,
     pub(crate) draining: bool,
+    /// What is left of a drain.
+    pub(crate) drain: Option<Drain>,
     /// Why it should get no new traffic.
     pub(crate) unready: Option<String>,
     /// Open now.
@@ -25,6 +27,14 @@ pub(crate) struct Snapshot {
     pub(crate) workers: Vec<Worker>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: Vec<Pool>,
+}
+
+/// What is left of a drain.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Drain {
+    /// Until those that are left are cut.
+    pub(crate) remaining_seconds: f64,
 }
 
 /// One worker.

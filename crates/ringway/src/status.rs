@@ -37,6 +37,14 @@ fn tables(snapshot: &Snapshot, lists_all: bool) -> String {
     lines.join("\n")
 }
 
+/// That it drains, and how long it may.
+pub(crate) fn draining(snapshot: &Snapshot) -> String {
+    match &snapshot.drain {
+        Some(drain) => format!("draining, {} left", coarse(drain.remaining_seconds)),
+        None => "draining".to_owned(),
+    }
+}
+
 fn headline(snapshot: &Snapshot) -> String {
     let Snapshot {
         version,
@@ -47,7 +55,7 @@ fn headline(snapshot: &Snapshot) -> String {
         ..
     } = snapshot;
     let state = match (&snapshot.unready, snapshot.draining) {
-        (_, true) => ", draining".to_owned(),
+        (_, true) => format!(", {}", draining(snapshot)),
         (Some(reason), false) => format!(", not ready: {reason}"),
         (None, false) => ", ready".to_owned(),
     };
@@ -246,6 +254,16 @@ p     127.0.0.1:2?[2J  down for 1m 15s       0      0       2  0s ago, refused
 worker  CPU  active  total
 0       4         3     12";
         assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn a_drain_is_shown_with_what_is_left_of_it() {
+        let text = br#"{"draining": true, "unready": "draining",
+            "drain": {"connections": 2, "remaining_seconds": 61.5}}"#;
+        let shown = tables(&Snapshot::read(text).expect("a status"), false);
+        assert!(shown.contains(", draining, 1m 1s left, 0 of"), "{shown}");
+        let old = Snapshot::read(br#"{"draining": true}"#).expect("a status");
+        assert_eq!(draining(&old), "draining");
     }
 
     #[test]

@@ -310,7 +310,7 @@ impl Screen {
         let (state, colour) = match (&board.trouble, &last.unready) {
             (Some(_), _) => ("no answer".to_owned(), Color::Red),
             (None, _) if self.is_paused => ("paused".to_owned(), Color::Yellow),
-            (None, _) if last.draining => ("draining".to_owned(), Color::Yellow),
+            (None, _) if last.draining => (crate::status::draining(last), Color::Yellow),
             (None, Some(why)) => (format!("not ready: {why}"), Color::Yellow),
             (None, None) => ("ready".to_owned(), Color::Green),
         };

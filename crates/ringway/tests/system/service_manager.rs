@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use rustix::process::{Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 use crate::backend::Server;
-use crate::eventually::{PATIENCE, until};
+use crate::eventually::{PATIENCE, until, until_ended};
 use crate::succession::{Door, Start, Succession};
 use crate::upgrade::file;
 
@@ -93,6 +94,41 @@ fn it_is_told_of_readiness_reloads_upgrades_and_the_end() {
     for pid in succession.pids.clone() {
         assert_eq!(succession.ended(pid), Some(0));
     }
+}
+
+/// An instance without a file, ended when it is dropped.
+struct Fileless(Child);
+
+impl Drop for Fileless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The manager waits for the end of each reload that it asks for, also of one that cannot be.
+#[test]
+fn a_reload_without_a_file_is_told_of_too() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let mut proxy = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let to = server.address().to_string();
+    proxy.args(["proxy", "--listen", "127.0.0.1:0", "--to", &to]);
+    proxy.args(["--admin", "off", "--workers", "1"]);
+    proxy.env("NOTIFY_SOCKET", manager.dir.path().join("notify"));
+    proxy.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut proxy = Fileless(proxy.spawn().unwrap());
+    let pid = Pid::from_child(&proxy.0);
+    manager.hears("READY=1");
+    for _ in 0..2 {
+        kill_process(pid, Signal::HUP).unwrap();
+        manager.hears("RELOADING=1");
+        let told = manager.hears("READY=1");
+        assert!(told.contains("the last reload was refused"), "{told}");
+    }
+    kill_process(pid, Signal::TERM).unwrap();
+    until_ended(PATIENCE, pid);
+    assert!(proxy.0.wait().unwrap().success());
 }
 
 #[test]

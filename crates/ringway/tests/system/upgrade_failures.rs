@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use rustix::process::{Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::backend::Server;
 use crate::eventually::{until, until_file};
@@ -165,29 +166,67 @@ fn the_command_tells_the_reason_with_its_exit_code() {
     let server = Server::echo(b'a');
     let text = file(&server, 1, ANY, "");
     let mut succession = Succession::start(&text, &eleven_seconds());
-    let run = |succession: &Succession| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-        let admin = format!("unix:{}", succession.admin.path.display());
-        let output = command
-            .args(["upgrade", "--admin", &admin])
-            .output()
-            .unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code(), text)
-    };
+    let admin = format!("unix:{}", succession.admin.path.display());
+    let run = || command(&["--admin", &admin]);
     succession.write("nonsense: 1\n");
-    let (code, said) = run(&succession);
+    let (code, said) = run();
     assert_eq!(code, Some(1), "{said}");
     assert!(
         said.contains("ringway.yaml:1:1") && said.contains("nonsense"),
         "{said}"
     );
     succession.write(&text);
-    let (code, said) = run(&succession);
+    let (code, said) = run();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("upgraded"), "{said}");
     succession.pids.push(succession.serving());
     succession.stop();
+}
+
+/// Where changes need a token an upgrade does, too, of every process of the line.
+#[test]
+fn the_command_brings_the_token() {
+    let server = Server::echo(b'a');
+    let tokens = TempDir::new().unwrap();
+    let token = |name: &str| {
+        let path = tokens.path().join(name);
+        fs::write(&path, format!("{name}-of-two-tokens\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (right, wrong) = (token("right"), token("wrong"));
+    let with = format!("admin.sock', token_file: '{right}'");
+    let text = file(&server, 1, ANY, "").replace("admin.sock'", &with);
+    let mut succession = Succession::start(&text, &eleven_seconds());
+    let admin = format!("unix:{}", succession.admin.path.display());
+    let config = succession.place.config();
+    // The token as it is given, or that of the file.
+    let given = ["--admin", &admin, "--token-file", &right];
+    for way in [&given[..], &["--config", config.to_str().unwrap()]] {
+        let before = succession.serving();
+        let (code, said) = command(&["--admin", &admin]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("401") && said.contains("--token-file"),
+            "{said}"
+        );
+        let (code, said) = command(&["--admin", &admin, "--token-file", &wrong]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(succession.serving(), before);
+        let (code, said) = command(way);
+        assert_eq!(code, Some(0), "{said}");
+        let pid = succession.serving();
+        assert_ne!(pid, before);
+        succession.pids.push(pid);
+    }
+    succession.stop();
+}
+
+/// What `ringway upgrade` does with these arguments: its exit code, and all it says.
+fn command(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let output = command.arg("upgrade").args(args).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
 }
 
 #[test]

@@ -198,7 +198,8 @@ function fillListenerChoice(status) {
 }
 
 function showState(status) {
-  const [text, className] = isPaused ? ["paused", "warn"] : status.draining ? ["draining", "warn"]
+  const draining = status.drain ? "draining, " + span(status.drain.remaining_seconds) + " left" : "draining";
+  const [text, className] = isPaused ? ["paused", "warn"] : status.draining ? [draining, "warn"]
     : status.unready ? ["not ready: " + status.unready, "warn"] : ["ready", "up"];
   setText(byId("state"), text);
   setClass(byId("state"), "pill " + className);
