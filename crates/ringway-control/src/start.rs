@@ -310,6 +310,7 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
             notifier: Arc::new(Notifier::of_process()),
             relaunch: params.relaunch,
             upgrading: None,
+            was_signalled: false,
         },
         listeners,
         admin: admin_address,

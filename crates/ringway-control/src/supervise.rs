@@ -111,6 +111,8 @@ pub(crate) struct Supervisor {
     /// How to start a new process, where there may be one.
     pub(crate) relaunch: Option<Relaunch>,
     pub(crate) upgrading: Option<Upgrading>,
+    /// Whether a signal has asked for the end; the next one does not wait for it.
+    pub(crate) was_signalled: bool,
 }
 
 /// An upgrade under way.
@@ -189,10 +191,18 @@ impl Supervisor {
 
     fn on_signal(&mut self, request: Request, stage: &mut Stage) -> Result<(), RunError> {
         match request {
+            Request::End if std::mem::replace(&mut self.was_signalled, true) => {
+                return Err(RunError::SecondSignal);
+            }
+            // The first of both, although others may have begun the drain: an upgrade, or a request.
             Request::End => match stage {
                 Stage::Serving => self.leave(stage),
                 Stage::Leaving { .. } | Stage::Draining { .. } => {
-                    return Err(RunError::SecondSignal);
+                    let connections = self.instance.connections.open();
+                    info!(
+                        connections,
+                        "a signal: the drain goes on; another one ends it at once"
+                    );
                 }
             },
             Request::Reload => self.reload(Asker {

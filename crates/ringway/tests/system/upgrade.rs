@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::backend::Server;
 use crate::eventually::{until, until_file};
-use crate::peers::{connect, patient, read_exactly};
+use crate::peers::{connect, drain, patient, read_exactly};
 use crate::succession::{Door, Load, Start, Succession};
 use crate::upgrade_failures::{FAILURES, cause, eleven_seconds};
 
@@ -132,6 +132,31 @@ fn connections_that_do_not_end_are_ended_by_the_drain() {
         assert!(!is_over.load(Ordering::Relaxed));
         assert_eq!(succession.ended(old), Some(0));
     });
+    succession.stop();
+}
+
+/// A service manager that stops the service signals every process of it. To the old one, which drains
+/// already, the first signal says nothing new; the second one ends it at once, as always.
+#[test]
+fn the_old_process_counts_signals_as_any_other() {
+    let server = Server::echo(b'a');
+    let text = file(&server, 2, BINDS, "shutdown: {drain: 10m}");
+    let mut succession = Succession::start(&text, &Start::default());
+    let old = succession.serving();
+    let address = succession.address(0, 0).parse().unwrap();
+    let mut client = connect(address);
+    assert_eq!(read_exactly::<1>(&client), [b'a']);
+    succession.upgrade();
+    kill_process(old, Signal::TERM).unwrap();
+    until("it has taken notice", || {
+        succession.log().contains("the drain goes on")
+    });
+    client.write_all(b"ping").unwrap();
+    assert_eq!(&read_exactly::<4>(&client), b"ping");
+    kill_process(old, Signal::TERM).unwrap();
+    assert_eq!(succession.ended(old), Some(1));
+    drain(&client);
+    assert_eq!(succession.log().matches("a second signal").count(), 1);
     succession.stop();
 }
 
