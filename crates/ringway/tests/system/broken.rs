@@ -4,17 +4,19 @@
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Pid;
+
 use crate::backend::Backend;
-use crate::instance::Ringway;
 use crate::peers::{connect, drain, read_exactly, until};
+use crate::process::{is_traced, thread_of};
 use crate::setup::Setup;
 
 /// Interferes with the calls of one thread until it is dropped.
-struct Interference(Child);
+pub(crate) struct Interference(Child);
 
 impl Interference {
-    /// With io_uring_enter(2) of a worker. `None` where tracing is not allowed.
-    fn with(ringway: &Ringway, worker: usize, how: &str) -> Option<Interference> {
+    /// With io_uring_enter(2) of a worker of this process. `None` where tracing is not allowed.
+    pub(crate) fn with_worker(process: Pid, worker: usize, how: &str) -> Option<Interference> {
         let allowed = Command::new("strace")
             .args(["-qq", "-o", "/dev/null", "true"])
             .status();
@@ -22,7 +24,7 @@ impl Interference {
             eprintln!("not tested: strace is missing or not allowed");
             return None;
         }
-        let thread = ringway.process.thread(&format!("ringway-wrk-{worker}"));
+        let thread = thread_of(process, &format!("ringway-wrk-{worker}"));
         let mut strace = Command::new("strace");
         strace.args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"]);
         strace.args(["-e", &format!("inject=io_uring_enter:{how}")]);
@@ -30,7 +32,7 @@ impl Interference {
             .args(["-p", &thread.to_string()])
             .stdin(Stdio::null());
         let interference = Interference(strace.spawn().unwrap());
-        until("it is traced", || ringway.process.is_traced(thread));
+        until("it is traced", || is_traced(process, thread));
         Some(interference)
     }
 }
@@ -48,7 +50,8 @@ fn a_worker_that_cannot_go_on_ends_the_process() {
     let backend = Backend::new();
     let mut ringway = Setup::to([backend.address()]).workers(2).start();
     let pairs: Vec<_> = (0..8).map(|_| backend.pair(&ringway)).collect();
-    let Some(interference) = Interference::with(&ringway, 1, "error=EFAULT") else {
+    let Some(interference) = Interference::with_worker(ringway.process.pid(), 1, "error=EFAULT")
+    else {
         return;
     };
     // It need not notice before it has something to do.
@@ -71,7 +74,9 @@ fn a_worker_that_stands_still_is_not_alive() {
     let ringway = Setup::to([backend.address()]).workers(2).start();
     let alive = || ringway.admin.get("/livez").unwrap().status;
     assert_eq!(alive(), 200);
-    let Some(interference) = Interference::with(&ringway, 0, "delay_enter=600s") else {
+    let Some(interference) =
+        Interference::with_worker(ringway.process.pid(), 0, "delay_enter=600s")
+    else {
         return;
     };
     until("it is found out", || alive() == 503);

@@ -215,23 +215,6 @@ impl Process {
         names
     }
 
-    /// The number of the thread of that name.
-    pub(crate) fn thread(&self, name: &str) -> u32 {
-        let tasks = fs::read_dir(self.proc("task")).unwrap();
-        let is_it = |task: &fs::DirEntry| {
-            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-        };
-        let thread = tasks.map(Result::unwrap).find(is_it);
-        let thread = thread.unwrap_or_else(|| panic!("no {name} in {:?}", self.threads()));
-        thread.file_name().to_str().unwrap().parse().unwrap()
-    }
-
-    /// Whether a debugger or tracer holds that thread; one that has ended was held.
-    pub(crate) fn is_traced(&self, thread: u32) -> bool {
-        let status = fs::read_to_string(self.proc(&format!("task/{thread}/status")));
-        status.map_or(true, |status| !status.contains("TracerPid:\t0\n"))
-    }
-
     /// User and system time so far.
     pub(crate) fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).unwrap();
@@ -277,6 +260,23 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The number of that process's thread of that name.
+pub(crate) fn thread_of(process: Pid, name: &str) -> u32 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
+    let comm = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+    let is_it = |task: &fs::DirEntry| comm(task).is_ok_and(|comm| comm.trim() == name);
+    let thread = tasks.map(Result::unwrap).find(is_it);
+    let thread = thread.unwrap_or_else(|| panic!("no {name}"));
+    thread.file_name().to_str().unwrap().parse().unwrap()
+}
+
+/// Whether a debugger or tracer holds that thread; one that has ended was held.
+pub(crate) fn is_traced(process: Pid, thread: u32) -> bool {
+    let process = process.as_raw_nonzero();
+    let status = fs::read_to_string(format!("/proc/{process}/task/{thread}/status"));
+    status.map_or(true, |status| !status.contains("TracerPid:\t0\n"))
 }
 
 fn command(launch: Launch, dir: &Path) -> Command {

@@ -5,11 +5,13 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 use crate::backend::Server;
+use crate::broken::Interference;
 use crate::eventually::{PATIENCE, until, until_ended};
 use crate::succession::{Door, Start, Succession};
 use crate::upgrade::file;
@@ -52,6 +54,23 @@ impl Manager {
                 return text;
             }
         }
+    }
+
+    /// Passes over what was said until now.
+    fn forgets(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+        while self.socket.recv(&mut [0; 1024]).is_ok() {}
+        self.socket.set_nonblocking(false).unwrap();
+    }
+
+    /// Waits as one does that then restarts the service: until nothing has come for so long.
+    fn waits_in_vain(&self, patience: Duration) {
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while self.socket.recv(&mut [0; 1024]).is_ok() {
+            assert!(Instant::now() < deadline, "the watchdog is still fed");
+        }
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 }
 
@@ -150,8 +169,7 @@ fn the_old_process_of_an_upgrade_is_not_the_end_of_the_service() {
     assert_eq!(stops, 1, "each process said that the service stops");
 }
 
-/// While the workers turn, the watchdog is fed, also by the process that comes after an upgrade. One
-/// worker that stands still, and it is not.
+/// While the workers turn, the watchdog is fed, also by the process that comes after an upgrade.
 #[test]
 fn the_watchdog_is_fed_by_workers_that_turn() {
     let server = Server::echo(b'a');
@@ -162,17 +180,33 @@ fn the_watchdog_is_fed_by_workers_that_turn() {
         manager.hears("WATCHDOG=1");
     }
     let old = succession.serving();
-    let new = succession.upgrade();
+    succession.upgrade();
     assert_eq!(succession.ended(old), Some(0));
-    for _ in 0..5 {
-        manager.hears("WATCHDOG=1");
-    }
-    // A whole process that stands still says nothing either: the manager notices the silence.
-    kill_process(new, Signal::STOP).unwrap();
-    manager.socket.set_nonblocking(true).unwrap();
-    while manager.socket.recv(&mut [0; 1024]).is_ok() {}
-    kill_process(new, Signal::CONT).unwrap();
-    manager.socket.set_nonblocking(false).unwrap();
+    // What the old one had said is no proof.
+    manager.forgets();
+    manager.hears("WATCHDOG=1");
+    succession.stop();
+}
+
+/// One worker that stands still while all else goes on, and the manager hears nothing for as long as it
+/// waits; fed again when the worker goes on.
+#[test]
+fn the_watchdog_is_not_fed_while_a_worker_stands_still() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let watchdog = Duration::from_secs(4);
+    let every = [("WATCHDOG_USEC", watchdog.as_micros().to_string())];
+    let mut succession = Succession::start(&file(&server, 2, ANY, ""), &manager.start(&every));
+    manager.hears("WATCHDOG=1");
+    let pid = succession.serving();
+    let Some(interference) = Interference::with_worker(pid, 1, "delay_enter=600s") else {
+        return;
+    };
+    until("it is found out", || {
+        succession.log().contains("workers do not answer")
+    });
+    manager.waits_in_vain(watchdog);
+    drop(interference);
     manager.hears("WATCHDOG=1");
     succession.stop();
 }
