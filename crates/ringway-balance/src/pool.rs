@@ -68,14 +68,26 @@ pub enum Ejection {
 }
 
 /// What an operator has asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AdminState {
     /// Takes new connections.
+    #[default]
     Active,
     /// No new connections; those that are open stay.
     Drain,
     /// No new connections, and its health does not matter.
     Maintenance,
+}
+
+impl AdminState {
+    /// The word for it in requests, answers and metrics.
+    pub fn as_label(self) -> &'static str {
+        match self {
+            AdminState::Active => "active",
+            AdminState::Drain => "drain",
+            AdminState::Maintenance => "maintenance",
+        }
+    }
 }
 
 /// The backends of one pool and what one worker knows about them.

@@ -369,10 +369,12 @@ fn backend_facts(backend: &Backend) -> Vec<Fact> {
     let Backend {
         address: _,
         weight,
+        state,
         backup,
         max_connections,
     } = backend;
     vec![
+        ("state", state.as_label().to_owned()),
         ("weight", weight.to_string()),
         ("backup", backup.to_string()),
         ("max_connections", optional(max_connections.as_ref())),

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use ringway_balance::AdminState;
 use ringway_health::{OutlierParams, StatusRange};
 use ringway_wire::ProxyVersion;
 
@@ -401,6 +402,7 @@ fn backend(raw: &keys::Backend) -> Option<Backend> {
     Some(Backend {
         address: raw.address.get()?.clone(),
         weight: raw.weight.get()?.0,
+        state: AdminState::Active,
         backup: *raw.backup.get()?,
         max_connections: raw.max_connections.get()?.value().map(|Int(count)| *count),
     })

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use ringway_balance::{Algorithm, WhenAllDown};
+use ringway_balance::{AdminState, Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
 use ringway_health::{OutlierParams, ProbeParams, StatusRange};
 use ringway_wire::ProxyVersion;
@@ -326,8 +326,10 @@ const fn outlier_defaults() -> OutlierParams {
 pub struct Backend {
     /// Unique in its pool; also its name.
     pub address: BackendAddress,
-    /// Its share of new connections, from 1 to [`WEIGHT_MAX`](crate::limits::WEIGHT_MAX).
+    /// Its share of new connections, up to [`WEIGHT_MAX`](crate::limits::WEIGHT_MAX).
     pub weight: u32,
+    /// What an operator wants of it while it runs. A file cannot say: there it is active.
+    pub state: AdminState,
     /// Chosen only while no backend that is not a backup is up.
     pub backup: bool,
     /// Most connections at once over all workers; `None` is no limit.
@@ -340,6 +342,7 @@ impl Backend {
         Backend {
             address,
             weight: 1,
+            state: AdminState::Active,
             backup: false,
             max_connections: None,
         }

@@ -4,11 +4,12 @@
 //! Written on the threads of the keepers, read on the control thread. The locks are of a backend
 //! each and held for a few instructions; a worker takes none of them, it gets a message.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use ringway_balance::{BackendIndex, Eligibility};
+use ringway_balance::{AdminState, BackendIndex, Eligibility};
 use ringway_config::Config;
 use ringway_health::{Health, ProbeFailure, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, VerdictSink};
@@ -49,6 +50,7 @@ struct BackendBoard {
     seat: Seat,
     /// That of its checks; none where nobody checks it.
     serial: Option<u64>,
+    /// Counts go on after a maintenance.
     block: Option<Arc<HealthBlock>>,
     standing: Mutex<Standing>,
 }
@@ -83,8 +85,13 @@ impl Board {
         let Entries { pools, serial } = &*entries;
         let mut serial = *serial;
         let mut checked = vec![false; layout.pools.len()];
-        for (pool, at) in config.pools.iter().zip(&layout.pool_at) {
+        let mut resting = HashSet::new();
+        let own = layout.pool_at.iter().zip(&layout.backend_at);
+        for (pool, (at, own)) in config.pools.iter().zip(own) {
             checked[usize::from(*at)] = pool.health.is_some();
+            let backends = pool.backends.iter().zip(own);
+            let rests = backends.filter(|(backend, _)| backend.state == AdminState::Maintenance);
+            resting.extend(rests.map(|(_, own)| (usize::from(*at), usize::from(*own))));
         }
         let pool = |at: usize| {
             let seat = layout.pools.seat(at);
@@ -93,18 +100,26 @@ impl Board {
             let name = layout.pools.name(at).cloned().unwrap_or_default();
             let backends = (0..layout.backends[at].len()).map(|backend| {
                 let places = &layout.backends[at];
-                let is_checked = checked[at] && places.is_offered(backend);
+                let is_offered = checked[at] && places.is_offered(backend);
+                let is_checked = is_offered && !resting.contains(&(at, backend));
                 let (seat, address) = (places.seat(backend), places.name(backend));
                 let before = before.and_then(|before| before.backends.get(backend));
                 let is_same = |before: &&Arc<BackendBoard>| {
                     before.seat == seat && before.serial.is_some() == is_checked
                 };
-                let kept = before.filter(is_same).map(Arc::clone);
-                kept.unwrap_or_else(|| {
-                    serial += 1;
-                    let serial = is_checked.then_some(serial);
-                    let address = address.cloned().unwrap_or_default();
-                    Arc::new(BackendBoard::new(name.clone(), address, seat, serial, now))
+                if let Some(kept) = before.filter(is_same) {
+                    return Arc::clone(kept);
+                }
+                serial += 1;
+                let counted = before.filter(|before| before.seat == seat);
+                let counted = counted.and_then(|before| before.block.clone());
+                Arc::new(BackendBoard {
+                    pool: name.clone(),
+                    address: address.cloned().unwrap_or_default(),
+                    seat,
+                    serial: is_checked.then_some(serial),
+                    block: is_offered.then(|| counted.unwrap_or_default()),
+                    standing: Mutex::new(Standing::unknown(now)),
                 })
             });
             PoolBoard {
@@ -250,23 +265,6 @@ impl Standing {
 }
 
 impl BackendBoard {
-    fn new(
-        pool: String,
-        address: String,
-        seat: Seat,
-        serial: Option<u64>,
-        now: Duration,
-    ) -> BackendBoard {
-        BackendBoard {
-            pool,
-            address,
-            seat,
-            serial,
-            block: serial.map(|_| Arc::default()),
-            standing: Mutex::new(Standing::unknown(now)),
-        }
-    }
-
     /// A thread that panicked here left whole values behind: they are plain and set one by one.
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)

@@ -12,6 +12,7 @@ use rustix::net::SocketType;
 use rustix::net::sockopt;
 
 use crate::error::StartError;
+use crate::overrides::Overrides;
 use crate::upgrade::channel::Channel;
 use crate::upgrade::message::{Entry, Role};
 
@@ -26,6 +27,8 @@ pub struct Inheritance {
     /// To the process whose place it is to take.
     pub(crate) channel: Option<Channel>,
     pub(crate) heirlooms: Heirlooms,
+    /// What operators asked of the process whose place it takes.
+    pub(crate) overrides: Overrides,
 }
 
 /// Listening sockets nobody has asked for yet.
@@ -57,7 +60,7 @@ impl Inheritance {
             let channel = channel.map_err(|source| inherited(CHANNEL_VARIABLE.into(), source))?;
             return Ok(Inheritance {
                 channel: Some(channel),
-                heirlooms: Heirlooms::default(),
+                ..Inheritance::default()
             });
         }
         let is_for_us = number("LISTEN_PID") == i32::try_from(std::process::id()).ok();
@@ -69,8 +72,8 @@ impl Inheritance {
             heirlooms.sockets.push(socket);
         }
         Ok(Inheritance {
-            channel: None,
             heirlooms,
+            ..Inheritance::default()
         })
     }
 

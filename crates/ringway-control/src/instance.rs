@@ -17,6 +17,7 @@ use crate::health::Board;
 use crate::history::History;
 use crate::inquiry::Inquiry;
 use crate::layout::{Layout, Usage};
+use crate::overrides::Overrides;
 use crate::plan::Plan;
 use crate::supervise::Event;
 
@@ -59,7 +60,9 @@ pub(crate) struct Instance {
 /// One configuration with what belongs to it.
 #[derive(Debug)]
 pub(crate) struct View {
+    /// With what operators have asked for.
     pub(crate) config: Config,
+    pub(crate) overrides: Overrides,
     pub(crate) plan: Plan,
     /// The addresses as bound, by listener.
     pub(crate) addresses: Vec<Vec<String>>,
@@ -243,6 +246,7 @@ mod tests {
             connections: Arc::clone(&plan.connections),
             running: RwLock::new(Arc::new(View {
                 config,
+                overrides: Overrides::default(),
                 plan,
                 addresses: vec![Vec::new()],
                 blocks: vec![blocks],

@@ -29,6 +29,7 @@ pub(crate) fn targets(
     for (pool, (at, own)) in config.pools.iter().zip(places) {
         let Some(check) = &pool.health else { continue };
         for (backend, own) in pool.backends.iter().zip(own) {
+            // One out of use has no key.
             let Some(key) = board.key(*at, *own) else {
                 continue;
             };

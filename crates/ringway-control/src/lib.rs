@@ -28,6 +28,7 @@ mod latency;
 mod layout;
 mod limits;
 mod notify;
+mod overrides;
 mod plan;
 mod privileges;
 mod procfs;

@@ -10,6 +10,7 @@ mod pools;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringway_balance::AdminState;
 use ringway_config::{Config, Listener, Pool};
 use ringway_metrics::{Topology, WorkerBlocks};
 use ringway_worker::{
@@ -198,6 +199,12 @@ impl Plan {
             topology: Arc::clone(&self.topology),
             access,
         }
+    }
+
+    /// What operators want of the backend in this place.
+    pub(crate) fn state(&self, pool: usize, backend: usize) -> AdminState {
+        let planned = &self.pools[pool].backends[backend];
+        planned.state
     }
 
     /// Changes the maxima that limits of both plans share. Not before every worker is about to run it.

@@ -28,9 +28,11 @@ use tracing::{error, info, warn};
 use crate::access_log::AccessLog;
 use crate::clock::unix_millis;
 use crate::instance::{View, lock};
+use crate::overrides::BackendChange;
 use crate::supervise::{Event, Supervisor};
 
-pub(crate) use prepare::{LogChange, Prepared, prepare};
+pub(crate) use prepare::{LogChange, Prepared};
+use prepare::{prepare, prepare_backend};
 
 /// How long workers have to run a configuration until whoever asked is told that they do not.
 const APPLY_WITHIN: Duration = Duration::from_secs(4);
@@ -39,12 +41,22 @@ const REFUSED: &str = "; the last reload was refused";
 /// Changes that are logged one by one at most.
 const LOGGED_MAX: usize = 100;
 
-/// Somebody who wants a reload.
+/// Somebody who wants something changed.
 #[derive(Debug)]
 pub(crate) struct Asker {
     /// For the log.
     pub(crate) who: &'static str,
+    pub(crate) wish: Wish,
     pub(crate) reply: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// That the file is read again.
+    File,
+    /// That one backend is changed over what the file says.
+    Backend(BackendChange),
 }
 
 /// What changed, or why nothing did.
@@ -64,6 +76,8 @@ pub(crate) struct Refusal {
 pub(crate) enum RefusalKind {
     /// The file, or what it asks of this host.
     Unacceptable,
+    /// A pool or a backend that is not there.
+    NotThere,
     /// The instance is ending.
     Draining,
     /// Another process is about to take the place of this one.
@@ -118,6 +132,19 @@ impl Reloads {
         !std::mem::take(&mut self.waiting).is_empty()
     }
 
+    /// The next that is to happen, and who waits for it. One look at the file serves all who want one.
+    fn next(&mut self) -> Option<(Wish, Vec<Asker>)> {
+        let wish = self.waiting.first()?.wish.clone();
+        let askers = match wish {
+            Wish::File => self
+                .waiting
+                .extract_if(.., |asker| asker.wish == Wish::File)
+                .collect(),
+            Wish::Backend(_) => vec![self.waiting.remove(0)],
+        };
+        Some((wish, askers))
+    }
+
     /// When the one under way is too slow.
     pub(crate) fn answer_at(&self) -> Option<Instant> {
         match &self.stage {
@@ -152,25 +179,27 @@ impl Supervisor {
 
     /// Starts what is waited for, if anything is.
     pub(crate) fn begin_reload(&mut self) {
-        let askers = std::mem::take(&mut self.reloads.waiting);
-        if askers.is_empty() {
+        let Some((wish, askers)) = self.reloads.next() else {
             return;
-        }
+        };
         if self.instance.is_draining() {
             return self.answer_all(askers, &Err(draining()));
         }
         // A manager that has sent the signal waits for a beginning and an end, whatever comes of it.
-        self.notifier.reloading();
-        let Some(path) = self.reloads.path.clone() else {
-            self.tell_reloaded(REFUSED);
-            return self.answer_all(askers, &Err(without_file()));
-        };
+        if wish == Wish::File {
+            self.notifier.reloading();
+        }
+        let path = self.reloads.path.clone();
         self.reloads.stage = Stage::Preparing(askers);
         let (view, events) = (self.instance.view(), self.instance.events.clone());
         let workers = self.crew.len();
         // A large file, a slow disk or a host name must not keep this thread from its signals.
         tokio::task::spawn_blocking(move || {
-            let prepared = prepare(&path, &view, workers);
+            let prepared = match (wish, path) {
+                (Wish::File, Some(path)) => prepare(&path, &view, workers),
+                (Wish::File, None) => Err(without_file()),
+                (Wish::Backend(change), _) => prepare_backend(&change, &view, workers),
+            };
             let _ = events.send(Event::Prepared(Box::new(prepared)));
         });
     }
@@ -196,8 +225,10 @@ impl Supervisor {
             }
             Ok(prepared) => self.apply(prepared, askers),
             Err(refusal) => {
-                self.instance.control.reloads[ReloadResult::Failure].increment();
-                self.tell_reloaded(REFUSED);
+                if is_of_file(&askers) {
+                    self.instance.control.reloads[ReloadResult::Failure].increment();
+                    self.tell_reloaded(REFUSED);
+                }
                 self.answer_all(askers, &Err(refusal));
                 self.begin_reload();
             }
@@ -341,9 +372,11 @@ impl Supervisor {
     }
 
     fn succeed(&self, askers: Vec<Asker>, changes: &[Change], took: Duration) {
-        let control = &self.instance.control;
-        control.reloads[ReloadResult::Success].increment();
-        control.last_reload_success_unix_millis.set(unix_millis());
+        if is_of_file(&askers) {
+            let control = &self.instance.control;
+            control.reloads[ReloadResult::Success].increment();
+            control.last_reload_success_unix_millis.set(unix_millis());
+        }
         let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
         for line in lines.iter().take(LOGGED_MAX) {
             info!(change = line, "reload");
@@ -356,7 +389,9 @@ impl Supervisor {
             seconds,
             "configuration reloaded"
         );
-        self.tell_reloaded("");
+        if is_of_file(&askers) {
+            self.tell_reloaded("");
+        }
         self.answer_all(askers, &Ok(lines));
     }
 
@@ -377,8 +412,11 @@ impl Supervisor {
                 detail,
             } = refusal;
             match kind {
-                RefusalKind::Unacceptable | RefusalKind::Draining | RefusalKind::Upgrading => {
-                    warn!(who, %error, "nothing is changed: the reload is refused");
+                RefusalKind::Unacceptable
+                | RefusalKind::NotThere
+                | RefusalKind::Draining
+                | RefusalKind::Upgrading => {
+                    warn!(who, %error, "refused: nothing is changed");
                 }
                 RefusalKind::Stuck => error!(who, %error, "reload"),
             }
@@ -424,14 +462,21 @@ fn stuck() -> Refusal {
     }
 }
 
-/// Asks for a reload on behalf of somebody who waits for the answer.
+/// Whether they wait for the file.
+fn is_of_file(askers: &[Asker]) -> bool {
+    askers.iter().any(|asker| asker.wish == Wish::File)
+}
+
+/// Asks on behalf of somebody who waits for the answer.
 pub(crate) async fn ask(
     events: &tokio::sync::mpsc::UnboundedSender<Event>,
     who: &'static str,
+    wish: Wish,
 ) -> Outcome {
     let (reply, answer) = oneshot::channel();
     let asker = Asker {
         who,
+        wish,
         reply: Some(reply),
     };
     let _ = events.send(Event::Reload(asker));

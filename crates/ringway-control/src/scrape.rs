@@ -15,8 +15,7 @@ use ringway_metrics::{
 use ringway_worker::Message;
 use tracing::warn;
 
-use crate::instance::{ANSWER_WITHIN, Instance, lock};
-use crate::layout::Layout;
+use crate::instance::{ANSWER_WITHIN, Instance, View, lock};
 use crate::procfs;
 
 impl Instance {
@@ -39,7 +38,7 @@ impl Instance {
                 })
                 .collect(),
             pools: (view.topology().pools.iter().enumerate())
-                .map(|(at, pool)| self.scrape_pool(view.layout(), at, pool.backends.len()))
+                .map(|(at, pool)| self.scrape_pool(&view, at, pool.backends.len()))
                 .collect(),
             control: Arc::clone(&self.control),
             draining_connections: if self.is_draining() {
@@ -86,17 +85,26 @@ impl Instance {
         }
     }
 
-    fn scrape_pool(&self, layout: &Layout, pool: usize, backends: usize) -> PoolScrape {
+    fn scrape_pool(&self, view: &View, pool: usize, backends: usize) -> PoolScrape {
+        let layout = view.layout();
         let is_offered = layout.pools.is_offered(pool);
         let backend = |backend| BackendScrape {
             is_offered: is_offered && layout.backends[pool].is_offered(backend),
             up: self.board.standing(pool, backend).health != Health::Down,
-            state: AdminState::Active,
+            state: metric(view.plan.state(pool, backend)),
             health: self.board.block(pool, backend),
         };
         PoolScrape {
             backends: (0..backends).map(backend).collect(),
             health_check_time: self.board.check_time(pool),
         }
+    }
+}
+
+fn metric(state: ringway_balance::AdminState) -> AdminState {
+    match state {
+        ringway_balance::AdminState::Active => AdminState::Active,
+        ringway_balance::AdminState::Drain => AdminState::Drain,
+        ringway_balance::AdminState::Maintenance => AdminState::Maintenance,
     }
 }

@@ -177,8 +177,8 @@ pub fn start(mut params: RunParams) -> Result<Running, StartError> {
     let Some(channel) = params.inheritance.channel.take() else {
         return bring_up(params, Opening::AtOnce).map(|started| started.running);
     };
-    let (successor, heirlooms) = Successor::begin(channel)?;
-    params.inheritance.heirlooms = heirlooms;
+    let (successor, inheritance) = Successor::begin(channel)?;
+    params.inheritance = inheritance;
     let taken = bring_up(params, Opening::WhenTold).and_then(|started| {
         let Started {
             running,
@@ -215,7 +215,7 @@ struct Started {
 }
 
 fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> {
-    let config = params.config;
+    let (overrides, config) = params.inheritance.overrides.over(params.config);
     let mut heirlooms = params.inheritance.heirlooms;
     let cpus = cpus::place(&config.workers, &cpus::allowed()?, cpus::quota())?;
     let limits = of_process(demand(&config, cpus.len()));
@@ -285,6 +285,7 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
         epoch: plan.epoch,
         running: RwLock::new(Arc::new(View {
             config,
+            overrides,
             plan,
             addresses,
             blocks,

@@ -6,8 +6,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ringway_config::Backend;
-use ringway_metrics::{AdminState, BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
+use ringway_balance::AdminState;
+use ringway_config::{Backend, BackendAddress};
+use ringway_metrics::{BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks};
 use serde::Serialize;
 
 use crate::history::Happening;
@@ -95,8 +96,9 @@ pub(crate) struct PoolStatus {
     backends: Vec<BackendStatus>,
 }
 
+/// One backend.
 #[derive(Debug, Serialize)]
-struct BackendStatus {
+pub(crate) struct BackendStatus {
     address: String,
     weight: u32,
     backup: bool,
@@ -178,6 +180,19 @@ impl Instance {
         Some(self.pool_status(&view, at))
     }
 
+    /// The backend of that pool that has this address, in whatever way that is written.
+    pub(crate) fn backend_status_of(&self, pool: &str, address: &str) -> Option<BackendStatus> {
+        let address: BackendAddress = address.parse().ok()?;
+        let view = self.view();
+        let pool = view.config.pools.iter().position(|p| p.name == pool)?;
+        let mut backends = view.config.pools[pool].backends.iter();
+        let own = backends.position(|backend| backend.address == address)?;
+        let backend = &view.config.pools[pool].backends[own];
+        let place = view.layout().backend_at[pool][own];
+        let pool = view.layout().pool_at[pool];
+        Some(self.backend_status(&view, backend, (pool.into(), place.into())))
+    }
+
     fn pool_status(&self, view: &View, at: usize) -> PoolStatus {
         let pool = &view.config.pools[at];
         let pool_place = usize::from(view.layout().pool_at[at]);
@@ -190,6 +205,7 @@ impl Instance {
             up: backends
                 .iter()
                 .filter(|backend| backend.state != "down")
+                .filter(|backend| backend.admin_state == AdminState::Active.as_label())
                 .filter(|backend| backend.ejected_workers < self.workers.len() as i64)
                 .count(),
             retries_total: view.sum(|blocks| blocks.pools[pool_place].retries.value()),
@@ -214,7 +230,7 @@ impl Instance {
             weight: backend.weight,
             backup: backend.backup,
             state: standing.health.as_label(),
-            admin_state: AdminState::Active.as_label(),
+            admin_state: backend.state.as_label(),
             connections: view.gauge(|blocks| &blocks.backends[pool][at].connections),
             connections_total: sum(|block| block.connections_total.value()),
             connect_failures_total: sum(|block| total(block.connect_failures.cells())),

@@ -33,7 +33,7 @@ use crate::history::History;
 use crate::instance::Instance;
 use crate::keepers::Keepers;
 use crate::notify::{self, Notifier};
-use crate::reload::{Asker, Prepared, Refusal, Reloads};
+use crate::reload::{Asker, Prepared, Refusal, Reloads, Wish};
 use crate::signals::{self, Request, SignalStream};
 use crate::start::LevelSwitch;
 use crate::unix_path::SocketFile;
@@ -207,6 +207,7 @@ impl Supervisor {
             },
             Request::Reload => self.reload(Asker {
                 who: "SIGHUP",
+                wish: Wish::File,
                 reply: None,
             }),
             Request::Upgrade => self.start_upgrade(*stage, None),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::reload::Asker;
+use crate::reload::{Asker, Wish};
 use crate::supervise::Event;
 
 /// From one look to the next.
@@ -70,6 +70,7 @@ pub(crate) async fn watch(path: PathBuf, events: UnboundedSender<Event>) {
         tokio::time::sleep(PAUSE).await;
         if watcher.see(seen(path.clone()).await) {
             let asker = Asker {
+                wish: Wish::File,
                 who: "--watch",
                 reply: None,
             };

@@ -9,14 +9,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringway_balance::{BackendIndex, Ejection, Eligibility};
+use ringway_balance::{AdminState, BackendIndex, Ejection, Eligibility};
 use ringway_flow::{FlowParams, RelayMode};
 use ringway_health::{BreakerState, Outliers};
 use ringway_metrics::{Topology, WorkerBlocks};
 
 use crate::access::AccessQueue;
 use crate::outlier::{on_the_clock, since_epoch};
-use crate::spec::{ListenerSpec, PoolSpec, RouteSpec, SocketSpec};
+use crate::spec::{BackendSpec, ListenerSpec, PoolSpec, RouteSpec, SocketSpec};
 use crate::worker::{Worker, WorkerPool};
 
 /// What a worker is to have from now on. Lists follow the topology.
@@ -101,22 +101,27 @@ impl WorkerPool {
             }
         });
         for at in next.pool.indices() {
-            let is_offered = next.backends[at.as_usize()].is_offered;
-            if !is_checked || !is_offered {
+            let BackendSpec {
+                is_offered, state, ..
+            } = next.backends[at.as_usize()];
+            if !is_checked || !is_offered || state == AdminState::Maintenance {
                 next.pool.set_eligibility(at, Eligibility::Up);
             }
+            next.pool.set_admin_state(at, state);
             next.pool.set_ejection(at, next.ejection(at));
         }
         self.hand_over_limits(&next);
         next
     }
 
-    /// Whether the backend at this place is in both.
+    /// Whether the backend at this place is in both, and what is known of it still holds.
     fn is_kept(&self, next: &WorkerPool, at: usize) -> bool {
         let (Some(old), Some(new)) = (self.backends.get(at), next.backends.get(at)) else {
             return false;
         };
-        old.is_offered && new.is_offered && old.params.identity == new.params.identity
+        let is_in_use =
+            |spec: &BackendSpec| spec.is_offered && spec.state != AdminState::Maintenance;
+        is_in_use(old) && is_in_use(new) && old.params.identity == new.params.identity
     }
 
     /// A limit that was not there before counts what is open already.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway_balance::{Algorithm, BackendParams, MaglevTable, WhenAllDown};
+use ringway_balance::{AdminState, Algorithm, BackendParams, MaglevTable, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, QUEUED_BYTES_MAX};
 use ringway_health::OutlierParams;
 use ringway_metrics::{Topology, WorkerBlocks};
@@ -143,6 +143,8 @@ pub struct BackendSpec {
     pub address: ConnectAddress,
     /// Weight, tier, identity.
     pub params: BackendParams,
+    /// What an operator wants of it.
+    pub state: AdminState,
     /// `max_connections`, shared by all workers.
     pub limit: Option<Arc<Limit>>,
     /// Whether it is in the configuration. Where not, its weight is 0, and what it has of connections

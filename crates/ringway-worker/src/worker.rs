@@ -87,6 +87,9 @@ impl WorkerPool {
             Some(table) => Pool::with_table(spec.when_all_down, &params, table),
             None => Pool::new(spec.algorithm, spec.when_all_down, &params, start),
         };
+        for (at, backend) in pool.indices().zip(&spec.backends) {
+            pool.set_admin_state(at, backend.state);
+        }
         pool.set_slow_start(spec.slow_start);
         let outliers = spec.outlier.as_ref();
         WorkerPool {

@@ -2,18 +2,21 @@
 //! command's help ends with an example, and a value that is wrong is refused here, by clap, with
 //! exit code 2.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use ringway_balance::Algorithm;
-use ringway_config::limits::WORKERS_MAX;
-use ringway_config::{AddressError, AdminBind, BackendAddress, BindAddress, Workers};
+use ringway_config::{BackendAddress, BindAddress};
+
+mod values;
+
+use values::{duration, ip_and_port, loopback_and_port};
+
+pub(crate) use values::{
+    AdminChoice, Balance, HealthChoice, StateChoice, WeightChoice, WorkersChoice,
+};
 
 pub(crate) const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGWAY_COMMIT"), ")");
@@ -108,6 +111,17 @@ pub(crate) enum Command {
         after_help = "Example: ringway reload --admin 127.0.0.1:9901"
     )]
     Reload(Instance),
+    /// Take a backend of a running instance out of use, or give it another weight
+    #[command(
+        long_about = "Take a backend of a running instance out of use and back, or give it another weight.\n\n\
+            `drain`: no new connections; those it has go on, and it is still checked. `maintenance`: the\n\
+            same, and nobody checks it. `active`: in use again. What is asked for here holds across\n\
+            reloads until it is asked for otherwise, the backend leaves the file, or, for a weight, the\n\
+            file gives it another one; not across a restart. Without --state and --weight it says what\n\
+            there is.",
+        after_help = "Example: ringway backend web 127.0.0.1:9001 --state drain --wait 5m"
+    )]
+    Backend(BackendArgs),
     /// Print the completion script of a shell
     #[command(
         long_about = "Print the completion script of a shell.\n\n\
@@ -132,16 +146,6 @@ pub(crate) enum Command {
         after_help = "Example: ringway upgrade --admin 127.0.0.1:9901"
     )]
     Upgrade(Instance),
-    #[command(hide = true, after_help = "Example: ringway backend")]
-    Backend(Later),
-}
-
-/// The arguments of a command that a later version will have: anything.
-#[derive(Debug, Args)]
-pub(crate) struct Later {
-    /// Not supported by this version
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +254,27 @@ pub(crate) struct TopArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BackendArgs {
+    /// The pool
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: String,
+    /// The backend's address in that pool
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: BackendAddress,
+    /// Whether it takes new connections
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Option<StateChoice>,
+    /// Its share of new connections, or `file` for what the file says
+    #[arg(long, value_name = "N|file")]
+    pub(crate) weight: Option<WeightChoice>,
+    /// Return when it has no connection left; exit code 1 if that takes longer than this
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) instance: Instance,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
@@ -277,111 +302,6 @@ pub(crate) struct Instance {
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// `balance` of the configuration.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Balance {
-    RoundRobin,
-    LeastConnections,
-    Random,
-    SourceHash,
-    Maglev,
-}
-
-impl From<Balance> for Algorithm {
-    fn from(balance: Balance) -> Algorithm {
-        match balance {
-            Balance::RoundRobin => Algorithm::RoundRobin,
-            Balance::LeastConnections => Algorithm::LeastConnections,
-            Balance::Random => Algorithm::Random,
-            Balance::SourceHash => Algorithm::SourceHash,
-            Balance::Maglev => Algorithm::Maglev,
-        }
-    }
-}
-
-/// `--health`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum HealthChoice {
-    Tcp,
-    Off,
-}
-
-/// `--workers`.
-#[derive(Debug, Clone)]
-pub(crate) struct WorkersChoice(pub(crate) Workers);
-
-impl FromStr for WorkersChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(WorkersChoice(Workers::Auto));
-        }
-        text.parse::<NonZeroU16>()
-            .ok()
-            .filter(|count| u32::from(count.get()) <= WORKERS_MAX)
-            .map(|count| WorkersChoice(Workers::Count(count)))
-            .ok_or_else(|| format!("write `auto` or a number from 1 to {WORKERS_MAX}"))
-    }
-}
-
-/// `--admin` of a command that starts an instance.
-#[derive(Debug, Clone)]
-pub(crate) struct AdminChoice(pub(crate) Option<AdminBind>);
-
-impl FromStr for AdminChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(AdminChoice(None));
-        }
-        text.parse()
-            .map(|bind| AdminChoice(Some(bind)))
-            .map_err(|error: AddressError| error.to_string())
-    }
-}
-
-/// What the demo's listener takes: visitors' URLs have no place for a unix socket.
-fn ip_and_port(text: &str) -> Result<SocketAddr, String> {
-    match text.parse::<BindAddress>() {
-        Ok(BindAddress::Tcp(address)) => Ok(address),
-        Ok(BindAddress::Unix(_)) => Err("the demo needs an IP address and a port".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// The same for its admin endpoint.
-fn loopback_and_port(text: &str) -> Result<SocketAddr, String> {
-    let address = ip_and_port(text)?;
-    match AdminBind::try_from(BindAddress::Tcp(address)) {
-        Ok(_) => Ok(address),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// A duration as in the configuration: a whole number and `ms`, `s`, `m` or `h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time: write 500ms, 30s, 5m or 1h");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60 * 1000,
-        "h" => 3600 * 1000,
-        _ => return Err(wrong()),
-    };
-    // A longer time could overflow the clock; nobody watches a demo for a year.
-    const MOST_MS: u64 = 8760 * 3600 * 1000;
-    match number.checked_mul(unit_ms) {
-        Some(ms) if ms <= MOST_MS => Ok(Duration::from_millis(ms)),
-        Some(_) | None => Err(format!("`{text}` is more than a year")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -406,41 +326,6 @@ mod tests {
                 "{}: {after}",
                 command.get_name()
             );
-        }
-    }
-
-    #[test]
-    fn durations_are_read_as_in_the_configuration() {
-        for (text, ms) in [
-            ("500ms", 500),
-            ("3s", 3000),
-            ("2m", 120_000),
-            ("1h", 3_600_000),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in [
-            "",
-            "3",
-            "s",
-            "-1s",
-            "1.5s",
-            "3 s",
-            "1d",
-            "99999999999999999999s",
-            "9999h",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn workers_are_auto_or_a_number_in_range() {
-        let read = |text: &str| text.parse::<WorkersChoice>().map(|choice| choice.0);
-        assert_eq!(read("auto"), Ok(Workers::Auto));
-        assert!(matches!(read("4"), Ok(Workers::Count(count)) if count.get() == 4));
-        for wrong in ["0", "-1", "1025", "70000", "many", ""] {
-            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -84,14 +84,34 @@ impl Endpoint {
     /// # Errors
     /// When nothing answers, or not in HTTP, or with a status other than 2xx.
     pub(crate) fn request(&self, method: Method, path: &str) -> Result<Response, ClientError> {
-        self.request_within(method, path, STEP_TIMEOUT)
+        self.exchange(method, path, "", STEP_TIMEOUT)
     }
 
-    /// The same for a request whose answer may take longer.
+    /// The same with a body of JSON.
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Result<Response, ClientError> {
+        self.exchange(method, path, body, STEP_TIMEOUT)
+    }
+
+    /// The same without a body, for a request whose answer may take longer.
     pub(crate) fn request_within(
         &self,
         method: Method,
         path: &str,
+        answer_timeout: Duration,
+    ) -> Result<Response, ClientError> {
+        self.exchange(method, path, "", answer_timeout)
+    }
+
+    fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
         answer_timeout: Duration,
     ) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable {
@@ -106,8 +126,9 @@ impl Endpoint {
         let mut stream = self.connect(answer_timeout).map_err(unreachable)?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n{authorization}\
-             Content-Length: 0\r\nConnection: close\r\n\r\n",
-            self.host()
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.host(),
+            body.len()
         );
         stream
             .write_all(request.as_bytes())
@@ -126,8 +147,8 @@ impl Endpoint {
     /// The line that lets a change through, if there is a token.
     fn authorization(&self, method: Method) -> Result<String, ClientError> {
         let path = match (method, &self.token_file) {
-            (Method::Post, Some(path)) => path,
-            (Method::Post, None) | (Method::Get, _) => return Ok(String::new()),
+            (Method::Post | Method::Patch, Some(path)) => path,
+            (Method::Post | Method::Patch, None) | (Method::Get, _) => return Ok(String::new()),
         };
         let unusable = |source| ClientError::Token {
             path: path.clone(),
@@ -186,8 +207,10 @@ impl<S: Read + Write> Stream for S {}
 pub(crate) enum Method {
     /// Looks.
     Get,
-    /// Changes something.
+    /// Has something done.
     Post,
+    /// Changes a part.
+    Patch,
 }
 
 impl fmt::Display for Method {
@@ -195,6 +218,7 @@ impl fmt::Display for Method {
         match self {
             Method::Get => write!(f, "GET"),
             Method::Post => write!(f, "POST"),
+            Method::Patch => write!(f, "PATCH"),
         }
     }
 }

@@ -23,13 +23,6 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A command of a later version.
-    pub(crate) fn unsupported(command: &str) -> Failure {
-        Failure::Runtime(format!(
-            "`ringway {command}` is not supported by this version"
-        ))
-    }
-
     /// The exit code; see the variants.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

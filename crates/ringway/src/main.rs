@@ -4,6 +4,7 @@
 //! [`failure`].
 #![forbid(unsafe_code)]
 
+mod backend;
 mod check;
 mod cli;
 mod client;
@@ -56,12 +57,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::demo(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Status(args) => status::status(&args),
+        Command::Backend(args) => backend::backend(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Reload(args) => reload::reload(&args),
         Command::Completions(args) => packaging::completions(&args),
         Command::Man(args) => packaging::man(&args),
         Command::Top(args) => top::top(&args),
         Command::Upgrade(args) => upgrade::upgrade(&args),
-        Command::Backend(_) => Err(Failure::unsupported("backend")),
     }
 }

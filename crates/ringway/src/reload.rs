@@ -37,7 +37,7 @@ pub(crate) fn reload(instance: &Instance) -> Result<(), Failure> {
 }
 
 /// The texts of a list in a JSON answer, without what could steer a terminal.
-fn texts(body: &[u8], key: &str) -> Vec<String> {
+pub(crate) fn texts(body: &[u8], key: &str) -> Vec<String> {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let list = answer[key].as_array().cloned().unwrap_or_default();
     let shown = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };

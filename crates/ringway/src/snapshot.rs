@@ -80,6 +80,7 @@ pub(crate) struct Pool {
 #[serde(default)]
 pub(crate) struct Backend {
     pub(crate) address: String,
+    pub(crate) weight: u32,
     pub(crate) backup: bool,
     /// `up`, `down` or `unknown`.
     pub(crate) state: String,

@@ -257,3 +257,24 @@ fn a_replaced_pool_that_has_no_slow_start_any_more_stops_growing() {
     new.advance(132 * SECOND);
     assert!(new.backends.iter().all(|b| b.parts == 64));
 }
+
+#[test]
+fn a_backend_that_an_operator_gives_back_grows_as_one_that_is_back() {
+    let params = primaries(&[1, 1]);
+    let mut old = pool(Algorithm::RoundRobin, &params);
+    old.set_slow_start(Some(64 * SECOND));
+    old.advance(100 * SECOND);
+    old.set_admin_state(at(1), AdminState::Maintenance);
+    // A change comes as a pool that takes the old one's place.
+    let mut new = pool(Algorithm::RoundRobin, &params);
+    new.set_slow_start(Some(64 * SECOND));
+    new.inherit(&old);
+    new.set_admin_state(at(1), AdminState::Active);
+    let mut bench = Bench::new(new);
+    bench.pool.advance(116 * SECOND);
+    bench.counts(80);
+    assert_eq!(bench.counts(80), [64, 16]);
+    bench.pool.advance(164 * SECOND);
+    bench.counts(2);
+    assert_eq!(bench.counts(100), [50, 50]);
+}

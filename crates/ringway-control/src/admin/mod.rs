@@ -7,6 +7,7 @@
 //! Reading order: `routes.rs` (what there is), `guard.rs` and `token.rs` (who may change things), `bounded.rs`
 //! (how much a connection may cost).
 
+mod backend;
 mod bounded;
 mod guard;
 mod page;

@@ -16,9 +16,9 @@ use tracing::error;
 
 use super::bounded::Seats;
 use super::guard::{self, Guard};
-use super::page;
+use super::{backend, page};
 use crate::instance::Instance;
-use crate::reload::{self, RefusalKind};
+use crate::reload::{self, Outcome, RefusalKind, Wish};
 use crate::status::{PoolStatus, Status};
 use crate::supervise::Event;
 use crate::upgrade::outcome::{UpgradeError, Upgraded};
@@ -70,7 +70,7 @@ pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
         .route("/v1/drain", post(drain))
         .route(
             "/v1/pools/{pool}/backends/{address}",
-            patch(unsupported("changing a backend")),
+            patch(backend::change),
         )
         .route("/v1/explain", get(unsupported("explain")))
         .route("/v1/reload", post(reload))
@@ -173,18 +173,24 @@ struct Reloaded {
 }
 
 async fn reload(State(instance): Shared) -> Result<Json<Reloaded>, Refusal> {
-    match reload::ask(&instance.events, "POST /v1/reload").await {
-        Ok(changes) => Ok(Json(Reloaded { changes })),
-        Err(refused) => {
-            let status = match refused.kind {
-                RefusalKind::Unacceptable => StatusCode::UNPROCESSABLE_ENTITY,
-                RefusalKind::Draining | RefusalKind::Upgrading => StatusCode::CONFLICT,
-                RefusalKind::Stuck => StatusCode::GATEWAY_TIMEOUT,
-            };
-            let (error, detail) = (refused.error, refused.detail);
-            Err(Refusal(status, ErrorBody { error, detail }))
-        }
-    }
+    let outcome = reload::ask(&instance.events, "POST /v1/reload", Wish::File).await;
+    Ok(Json(Reloaded {
+        changes: changed(outcome)?,
+    }))
+}
+
+/// What changed, or the answer that says why nothing did.
+pub(super) fn changed(outcome: Outcome) -> Result<Vec<String>, Refusal> {
+    outcome.map_err(|refused| {
+        let status = match refused.kind {
+            RefusalKind::Unacceptable => StatusCode::UNPROCESSABLE_ENTITY,
+            RefusalKind::NotThere => StatusCode::NOT_FOUND,
+            RefusalKind::Draining | RefusalKind::Upgrading => StatusCode::CONFLICT,
+            RefusalKind::Stuck => StatusCode::GATEWAY_TIMEOUT,
+        };
+        let (error, detail) = (refused.error, refused.detail);
+        Refusal(status, ErrorBody { error, detail })
+    })
 }
 
 /// Answers when the new process has taken over, or has failed to.

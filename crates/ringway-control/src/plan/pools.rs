@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_balance::{Algorithm, BackendParams, MaglevTable, stable_hash};
+use ringway_balance::{AdminState, Algorithm, BackendParams, MaglevTable, stable_hash};
 use ringway_config::{Backend, BackendAddress, Config, Pool};
 use ringway_health::OutlierParams;
 use ringway_uring::ConnectAddress;
@@ -35,6 +35,7 @@ pub(super) struct PlannedPool {
 pub(super) struct PlannedBackend {
     pub(super) address: ConnectAddress,
     pub(super) params: BackendParams,
+    pub(super) state: AdminState,
     pub(super) limit: Option<Arc<Limit>>,
     pub(super) is_offered: bool,
 }
@@ -59,6 +60,7 @@ impl PlannedPool {
         let backend = |backend: &PlannedBackend| BackendSpec {
             address: backend.address.clone(),
             params: backend.params,
+            state: backend.state,
             limit: backend.limit.clone(),
             is_offered: backend.is_offered,
         };
@@ -87,6 +89,7 @@ impl PlannedBackend {
                 backup: false,
                 identity: 0,
             },
+            state: AdminState::Active,
             limit: None,
             is_offered: false,
         }
@@ -231,6 +234,7 @@ fn planned_backend(
     Ok(PlannedBackend {
         address,
         params,
+        state: backend.state,
         limit: shared_limit(backend.max_connections, limit),
         is_offered: true,
     })

@@ -22,6 +22,7 @@ use crate::error::StartError;
 use crate::inherited::Heirlooms;
 use crate::instance::View;
 use crate::limits::{Limits, of_process};
+use crate::overrides::{BackendChange, Overrides};
 use crate::plan::Plan;
 use crate::sockets::{self, listen_options};
 use crate::start::demand;
@@ -68,15 +69,33 @@ pub(crate) fn prepare(
     before: &Arc<View>,
     workers: usize,
 ) -> Result<Prepared, Refusal> {
-    let config = ringway_config::load_settled(path).map_err(invalid)?;
+    let file = ringway_config::load_settled(path).map_err(invalid)?;
+    let (overrides, config) = before.overrides.over(file);
     let changes = difference(&before.config, &config);
     refuse_fixed(before, &config, &changes)?;
-    prepare_config(config, changes, before, workers)
+    prepare_config((config, overrides), changes, before, workers)
+        .map_err(|error| unacceptable(error.to_string()))
+}
+
+/// The same for one backend; the file is not looked at.
+pub(crate) fn prepare_backend(
+    change: &BackendChange,
+    before: &Arc<View>,
+    workers: usize,
+) -> Result<Prepared, Refusal> {
+    let next = before.overrides.with(&before.config, change);
+    let (overrides, config) = next.map_err(|missing| Refusal {
+        kind: RefusalKind::NotThere,
+        error: missing.to_string(),
+        detail: Vec::new(),
+    })?;
+    let changes = difference(&before.config, &config);
+    prepare_config((config, overrides), changes, before, workers)
         .map_err(|error| unacceptable(error.to_string()))
 }
 
 fn prepare_config(
-    config: Config,
+    (config, overrides): (Config, Overrides),
     changes: Vec<Change>,
     before: &Arc<View>,
     workers: usize,
@@ -96,6 +115,7 @@ fn prepare_config(
         gone_files: gone_files(&config, &before.config),
         view: View {
             config,
+            overrides,
             plan,
             addresses: bound.addresses,
             blocks,

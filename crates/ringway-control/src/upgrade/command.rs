@@ -80,6 +80,7 @@ impl Supervisor {
             version: instance.version,
             workers: self.crew.mailboxes(),
             known: known_sockets(&instance.view()),
+            asked: instance.view().overrides.tell(),
             admin: admin.map_err(thread_error)?,
             files: self.files.iter().map(file).collect(),
             managers: self.managers.clone(),

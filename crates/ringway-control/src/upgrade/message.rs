@@ -13,6 +13,8 @@ pub(crate) const PROTOCOL: u32 = 1;
 pub(crate) enum FromOld {
     /// The first message.
     Manifest(Manifest),
+    /// Some of what operators have asked for.
+    Asked { entries: Vec<Asked> },
     /// Some of the sockets; their descriptors come with the message, in the same order.
     Sockets { entries: Vec<Entry> },
     /// Accept from now on.
@@ -29,8 +31,22 @@ pub(crate) struct Manifest {
     pub(crate) version: String,
     /// How many sockets.
     pub(crate) sockets: usize,
+    /// Of how many backends something was asked; that comes first.
+    #[serde(default)]
+    pub(crate) asked: usize,
     /// How long it has to be prepared.
     pub(crate) prepared_within_ms: u64,
+}
+
+/// What operators have asked for of one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) pool: String,
+    pub(crate) address: String,
+    /// As requests name it.
+    pub(crate) state: String,
+    /// What was asked for, and what the file said then.
+    pub(crate) weight: Option<(u32, u32)>,
 }
 
 /// One listening socket.

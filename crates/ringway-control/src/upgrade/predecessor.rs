@@ -19,11 +19,13 @@ use rustix::net::sockopt;
 use tracing::info;
 
 use super::channel::{Channel, FDS_MAX, ReceiveError};
-use super::message::{Entry, FromNew, FromOld, Manifest, PROTOCOL, Role};
+use super::message::{Asked, Entry, FromNew, FromOld, Manifest, PROTOCOL, Role};
 use super::outcome::UpgradeError;
 use super::relaunch::Relaunch;
 use crate::inherited::{CHANNEL_VARIABLE, listening_at};
 
+/// Backends in one message.
+const ASKED_MAX: usize = 128;
 /// How long a worker may take to copy a few descriptors.
 const LEND_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at whether the upgrade is still wanted.
@@ -52,6 +54,8 @@ pub(crate) struct Attempt {
     pub(crate) workers: Vec<Mailbox>,
     /// By the number that workers know them by.
     pub(crate) known: HashMap<u32, Known>,
+    /// What operators have asked for.
+    pub(crate) asked: Vec<Asked>,
     /// The admin endpoint's socket.
     pub(crate) admin: Option<(OwnedFd, Entry)>,
     /// Files of Unix sockets: the address, and device and inode.
@@ -231,9 +235,14 @@ impl Attempt {
             protocol: PROTOCOL,
             version: self.version.to_owned(),
             sockets: sockets.len(),
+            asked: self.asked.len(),
             prepared_within_ms: u64::try_from(left().as_millis()).unwrap_or(u64::MAX),
         });
         self.say(channel, &manifest, &[], deadline)?;
+        for batch in self.asked.chunks(ASKED_MAX) {
+            let entries = batch.to_vec();
+            self.say(channel, &FromOld::Asked { entries }, &[], deadline)?;
+        }
         for batch in sockets.chunks(FDS_MAX) {
             let entries = batch.iter().map(|one| one.entry.clone()).collect();
             let fds: Vec<BorrowedFd<'_>> = batch.iter().map(|one| one.fd.as_fd()).collect();

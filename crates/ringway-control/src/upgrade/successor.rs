@@ -9,7 +9,8 @@ use serde_json::from_slice;
 use super::channel::{Channel, ReceiveError};
 use super::message::{FromNew, FromOld, Manifest, PROTOCOL, Spoken};
 use crate::error::StartError;
-use crate::inherited::{Heirloom, Heirlooms};
+use crate::inherited::{Heirloom, Heirlooms, Inheritance};
+use crate::overrides::Overrides;
 
 /// For each message of a process that has nothing else to do.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -41,16 +42,21 @@ pub(crate) fn refuse(channel: &Channel, reason: &str) {
 
 impl Successor {
     /// Takes the sockets.
-    pub(crate) fn begin(channel: Channel) -> Result<(Successor, Heirlooms), StartError> {
+    pub(crate) fn begin(channel: Channel) -> Result<(Successor, Inheritance), StartError> {
         match receive(&channel) {
-            Ok((manifest, heirlooms)) => {
+            Ok((manifest, overrides, heirlooms)) => {
                 let within = Duration::from_millis(manifest.prepared_within_ms);
                 let successor = Successor {
                     channel,
                     received: heirlooms.iter().map(|one| one.cookie).collect(),
                     deadline: Instant::now() + within,
                 };
-                Ok((successor, Heirlooms::of(heirlooms)))
+                let inheritance = Inheritance {
+                    channel: None,
+                    heirlooms: Heirlooms::of(heirlooms),
+                    overrides,
+                };
+                Ok((successor, inheritance))
             }
             Err(error) => {
                 refuse(&channel, &error.to_string());
@@ -112,7 +118,7 @@ impl Successor {
     }
 }
 
-fn receive(channel: &Channel) -> Result<(Manifest, Vec<Heirloom>), StartError> {
+fn receive(channel: &Channel) -> Result<(Manifest, Overrides, Vec<Heirloom>), StartError> {
     let said = |error: ReceiveError| failed(error.to_string());
     let (bytes, _) = channel.receive_raw(ANSWER_WITHIN).map_err(said)?;
     let spoken: Spoken = from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
@@ -128,6 +134,14 @@ fn receive(channel: &Channel) -> Result<(Manifest, Vec<Heirloom>), StartError> {
         Ok(other) => return Err(failed(format!("{other:?} in place of a manifest"))),
         Err(error) => return Err(failed(error.to_string())),
     };
+    let mut asked = Vec::new();
+    while asked.len() < manifest.asked {
+        match channel.receive(ANSWER_WITHIN).map_err(said)? {
+            (FromOld::Asked { entries }, _) if !entries.is_empty() => asked.extend(entries),
+            (other, _) => return Err(failed(format!("{other:?} in place of what was asked for"))),
+        }
+    }
+    let overrides = Overrides::told(asked).map_err(failed)?;
     let mut heirlooms = Vec::new();
     while heirlooms.len() < manifest.sockets {
         let (message, fds) = channel.receive(ANSWER_WITHIN).map_err(said)?;
@@ -144,7 +158,7 @@ fn receive(channel: &Channel) -> Result<(Manifest, Vec<Heirloom>), StartError> {
             heirlooms.push(socket.map_err(|source| StartError::Inherited { what, source })?);
         }
     }
-    Ok((manifest, heirlooms))
+    Ok((manifest, overrides, heirlooms))
 }
 
 fn failed(text: String) -> StartError {
@@ -157,7 +171,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::upgrade::message::{Entry, Role};
+    use crate::upgrade::message::{Asked, Entry, Role};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -166,6 +180,7 @@ mod tests {
             protocol,
             version: "0".into(),
             sockets,
+            asked: 0,
             prepared_within_ms: 1000,
         })
     }
@@ -189,7 +204,7 @@ mod tests {
         for message in messages {
             let fds = match message {
                 FromOld::Sockets { .. } => fds,
-                FromOld::Manifest(_) | FromOld::Go | FromOld::Yours => &[],
+                FromOld::Manifest(_) | FromOld::Asked { .. } | FromOld::Go | FromOld::Yours => &[],
             };
             old.send(message, fds, SOON).unwrap();
         }
@@ -231,6 +246,26 @@ mod tests {
             (vec![], vec![], "0 sockets"),
         ] {
             let text = refusal_of(&[manifest(PROTOCOL, 1), sockets(entries)], &fds);
+            assert!(text.contains(words), "{text}");
+        }
+        let unknown = Asked {
+            pool: "p".into(),
+            address: "10.0.0.1:1".into(),
+            state: "gone".into(),
+            weight: None,
+        };
+        for (entries, words) in [
+            (vec![unknown], "state `gone`"),
+            (vec![], "in place of what"),
+        ] {
+            let first = FromOld::Manifest(Manifest {
+                protocol: PROTOCOL,
+                version: "0".into(),
+                sockets: 0,
+                asked: 1,
+                prepared_within_ms: 1000,
+            });
+            let text = refusal_of(&[first, FromOld::Asked { entries }], &[]);
             assert!(text.contains(words), "{text}");
         }
         let text = refusal_of(&[manifest(PROTOCOL, 1), FromOld::Go], &[]);

@@ -85,7 +85,7 @@ fn errors_are_json_with_the_right_code() {
         ),
         (line("POST", "/v1/reload", ""), 422),
         (line("POST", "/v1/upgrade", ""), 501),
-        (line("PATCH", "/v1/pools/web/backends/127.0.0.1:1", ""), 501),
+        (line("PATCH", "/v1/pools/web/backends/127.0.0.1:1", ""), 400),
         (line("GET", "/v1/explain?listener=web", ""), 501),
         (
             line("POST", "/v1/reload", "Content-Length: 1000000\r\n"),

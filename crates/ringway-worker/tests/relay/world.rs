@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use ringway_balance::{Algorithm, BackendParams, WhenAllDown};
+use ringway_balance::{AdminState, Algorithm, BackendParams, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
 use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
@@ -142,6 +142,7 @@ impl World {
                 backends: addresses
                     .iter()
                     .map(|&address| BackendSpec {
+                        state: AdminState::Active,
                         address: ConnectAddress::from(address),
                         params: BackendParams {
                             weight: 1,

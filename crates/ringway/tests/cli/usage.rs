@@ -128,17 +128,6 @@ fn top_needs_a_terminal() {
 }
 
 #[test]
-fn commands_of_later_versions_say_so() {
-    {
-        let command = "backend";
-        let ended = ringway(&[command, "--whatever", "x"]);
-        assert_eq!(ended.code, Some(1), "{command}");
-        let wanted = format!("ringway: `ringway {command}` is not supported by this version\n");
-        assert_eq!(ended.err, wanted);
-    }
-}
-
-#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let mut child = Command::new(RINGWAY)
         .arg("schema")

@@ -24,19 +24,24 @@ pub(crate) struct Answer {
 
 impl Admin {
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
-        self.request("GET", path)
+        self.request("GET", path, "")
     }
 
     pub(crate) fn post(&self, path: &str) -> io::Result<Answer> {
-        self.request("POST", path)
+        self.request("POST", path, "")
     }
 
-    fn request(&self, method: &str, path: &str) -> io::Result<Answer> {
+    pub(crate) fn patch(&self, path: &str, body: &str) -> io::Result<Answer> {
+        self.request("PATCH", path, body)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;

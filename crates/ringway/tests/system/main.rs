@@ -44,6 +44,7 @@ mod limits;
 mod memory;
 mod names;
 mod neighbours;
+mod one_backend;
 mod pace;
 mod privilege;
 mod proxy_in;

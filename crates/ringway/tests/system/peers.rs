@@ -1,6 +1,6 @@
 //! What clients and backends do with a stream.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -108,6 +108,12 @@ fn drain_into(mut stream: impl Read, bytes: &mut Vec<u8>) -> End {
 pub(crate) fn end_by(error: io::Error) -> End {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     End::Reset
+}
+
+/// A connection to a backend that echoes goes on.
+pub(crate) fn echoes(mut client: &TcpStream) {
+    client.write_all(b"still there").unwrap();
+    assert_eq!(&read_exactly::<11>(client), b"still there");
 }
 
 pub(crate) fn read_exactly<const N: usize>(mut stream: impl Read) -> [u8; N] {

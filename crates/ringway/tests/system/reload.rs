@@ -1,7 +1,7 @@
 //! What a reload changes and what it leaves alone: connections, health, counts, limits, listeners.
 //! Files that are refused are in `reload_files.rs`, reloads under load in `reload_load.rs`.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
@@ -11,17 +11,12 @@ use crate::arrivals::{Outcome, try_in};
 use crate::backend::{Backend, Server, closed_address};
 use crate::eventually::{until, until_file, until_is};
 use crate::instance::Ringway;
-use crate::peers::{connect, patient, read_exactly};
+use crate::peers::{connect, echoes, patient, read_exactly};
 use crate::setup::Setup;
 
 /// Whom a new connection reaches.
 fn greeting(address: SocketAddr) -> u8 {
     read_exactly::<1>(connect(address))[0]
-}
-
-fn echoes(mut client: &TcpStream) {
-    client.write_all(b"still there").unwrap();
-    assert_eq!(&read_exactly::<11>(client), b"still there");
 }
 
 fn open(address: SocketAddr) -> TcpStream {

@@ -71,6 +71,45 @@ fn upgrades_under_load_fail_no_connection() {
     succession.stop();
 }
 
+/// The new process knows what operators have asked for, and reads the rest from the file.
+#[test]
+fn what_was_asked_of_backends_outlives_an_upgrade() {
+    let [a, b] = [b'a', b'b'].map(Server::echo);
+    let file = |weight: u32| {
+        let (a, b) = (a.address(), b.address());
+        format!(
+            "workers: 1\nlisteners: {{l: {{bind: '127.0.0.1:0', pool: p}}}}\n\
+             pools: {{p: {{balance: round_robin, health_check: off, backends: [{{address: '{a}'}}, \
+             {{address: '{b}', weight: {weight}}}]}}}}\n\
+             admin: {{bind: 'unix:DIR/admin.sock'}}\n"
+        )
+    };
+    let mut succession = Succession::start(&file(2), &Start::default());
+    let ask = |succession: &Succession, server: &Server, body: &str| {
+        let path = format!("/v1/pools/p/backends/{}", server.address());
+        assert_eq!(succession.admin.patch(&path, body).unwrap().status, 200);
+    };
+    ask(&succession, &a, r#"{"state": "drain", "weight": 5}"#);
+    ask(&succession, &b, r#"{"weight": 9}"#);
+    succession.write(&file(3));
+    succession.upgrade();
+    let status = succession.admin.status();
+    let told = |at: usize, key: &str| status["pools"][0]["backends"][at][key].clone();
+    assert_eq!(
+        (told(0, "admin_state"), told(0, "weight")),
+        ("drain".into(), 5.into())
+    );
+    assert_eq!(
+        (told(1, "admin_state"), told(1, "weight")),
+        ("active".into(), 3.into())
+    );
+    let address = succession.address(0, 0).parse().unwrap();
+    for _ in 0..6 {
+        assert_eq!(read_exactly::<1>(connect(address)), [b'b']);
+    }
+    succession.stop();
+}
+
 /// A connection stays with the process that accepted it, for as long as the drain lets it.
 #[test]
 fn connections_live_on_in_the_process_that_has_them() {
