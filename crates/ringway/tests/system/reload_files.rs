@@ -121,7 +121,7 @@ fn without_a_right_file_a_signal_does_no_harm() {
     let ringway = Setup::to([server.address()]).start();
     ringway.rewrite_as("listeners: [");
     ringway.signal(rustix::process::Signal::HUP);
-    let is_told = |log: &str| log.contains("the reload is refused");
+    let is_told = |log: &str| log.contains("refused: nothing is changed");
     until_file(&ringway.dir().join("log"), "the refusal", is_told);
     assert_eq!(greeting(&ringway), b'a');
 }
@@ -163,7 +163,7 @@ fn a_watched_file_that_is_half_written_changes_nothing_and_is_tried_again_when_i
     until_file(&log, "the first look", |log| log.contains("--watch"));
     fs::write(&path, half).unwrap();
     until_file(&log, "the refusal", |log| {
-        log.contains("the reload is refused")
+        log.contains("refused: nothing is changed")
     });
     assert_eq!(greeting(&ringway), b'a');
     fs::write(&path, &whole).unwrap();
