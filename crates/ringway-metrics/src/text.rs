@@ -309,8 +309,8 @@ fn push_bound(text: &mut String, bound: Bound) {
 
 fn push_value(text: &mut String, value: Value) {
     match value {
-        Value::Count(count) => push(text, format_args!("{count}")),
-        Value::Level(level) => push(text, format_args!("{level}")),
+        Value::Count(count) => text.push_str(itoa::Buffer::new().format(count)),
+        Value::Level(level) => text.push_str(itoa::Buffer::new().format(level)),
         Value::Millis(n) => push_decimal(text, n, 1_000, 3),
         Value::Micros(n) => push_decimal(text, n, 1_000_000, 6),
         Value::Nanos(n) => push_decimal(text, n, 1_000_000_000, 9),
@@ -319,7 +319,7 @@ fn push_value(text: &mut String, value: Value) {
 
 /// Writes `n / per_unit` exactly, without trailing zeros; `per_unit` is ten to the `digits`.
 fn push_decimal(text: &mut String, n: u64, per_unit: u64, digits: usize) {
-    push(text, format_args!("{}", n / per_unit));
+    text.push_str(itoa::Buffer::new().format(n / per_unit));
     let fraction = n % per_unit;
     if fraction != 0 {
         push(text, format_args!(".{fraction:0digits$}"));
@@ -334,6 +334,11 @@ fn push_separator(labels: &mut String) {
 }
 
 fn push_escaped(text: &mut String, value: &str) {
+    // Hardly any has something to escape, and a page has many thousands.
+    let is_special = |byte: &u8| matches!(byte, b'\\' | b'"' | b'\n');
+    if !value.as_bytes().iter().any(|byte| is_special(byte)) {
+        return text.push_str(value);
+    }
     for part in value.split_inclusive(['\\', '"', '\n']) {
         let Some(plain) = part.strip_suffix(['\\', '"', '\n']) else {
             text.push_str(part);
