@@ -46,7 +46,8 @@ pub enum CompletionKind {
         /// The buffer given to the send.
         buffer: BufferId,
     },
-    /// A connection attempt is over.
+    /// A connection attempt is over. EINPROGRESS says that it goes nowhere, for a reason which
+    /// [`pending_error`](crate::pending_error) tells.
     Connected(Result<(), Errno>),
     /// The descriptor is ready, or the poll failed.
     Polled(Result<Readiness, Errno>),
@@ -141,7 +142,9 @@ pub(crate) fn decode(
             result,
             buffer: buffers.end_send(data.buffer),
         },
+        // Success is skipped, so this is the failure that stands for the poll.
         Kind::Connect => CompletionKind::Connected(result.map(drop)),
+        Kind::ConnectPoll => CompletionKind::Connected(result.and_then(established)),
         Kind::Poll => CompletionKind::Polled(result.map(Readiness)),
         Kind::Splice => CompletionKind::Spliced(result.map_err(uninterrupted)),
         // Success is skipped, so this is the failure that stands for the splice.
@@ -152,6 +155,15 @@ pub(crate) fn decode(
         }
         Kind::Cancel => return None,
     })
+}
+
+/// Whether there is a connection, or was one: what has broken since is for those who use it to find.
+fn established(mask: u32) -> Result<(), Errno> {
+    if Readiness(mask).is_writable() {
+        Ok(())
+    } else {
+        Err(Errno(libc::EINPROGRESS))
+    }
 }
 
 /// A splice runs on a thread that the signals of the process reach: one that stops it, or a

@@ -56,6 +56,11 @@ impl Errno {
         self.0 == libc::EAGAIN
     }
 
+    /// EINPROGRESS: not connected, for a reason that the socket can tell.
+    pub const fn is_in_progress(self) -> bool {
+        self.0 == libc::EINPROGRESS
+    }
+
     /// ECANCELED: the answer to a cancelled operation.
     pub const fn is_cancelled(self) -> bool {
         self.0 == libc::ECANCELED

@@ -97,23 +97,37 @@ impl Ring {
         unsafe { self.stage(entry, data) };
     }
 
-    /// Connects a socket: [`CompletionKind::Connected`]. There is no time limit; cancel it instead.
+    /// Connects a socket of TCP: one [`CompletionKind::Connected`] in every case. There is no time
+    /// limit; cancel it instead.
+    ///
+    /// The kernel takes any error noted on the socket for the end of the connect, and where it is
+    /// none that ends one (a SYN that this host's own firewall rejects, Linux 6.18) for success. So
+    /// what it tells of a success counts only if the socket has room to send, which one that is
+    /// still connecting has not.
     pub fn connect(&mut self, fd: BorrowedFd<'_>, token: Token, to: &SockAddr) {
         if self.addresses_used == ADDRESSES {
             self.make_room(self.report.sq_entries);
         }
-        if self.broken.is_some() {
+        // A link does not reach over a submit: both or none.
+        if !self.make_room(2) {
             return;
         }
         let slot = &mut self.addresses[self.addresses_used];
         *slot = to.clone();
-        let entry =
-            opcode::Connect::new(Fd(fd.as_raw_fd()), slot.as_ptr().cast(), slot.len()).build();
+        let fd = Fd(fd.as_raw_fd());
+        let connect = opcode::Connect::new(fd, slot.as_ptr().cast(), slot.len())
+            .build()
+            .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
+        let poll = opcode::PollAdd::new(fd, Interest::Writable.mask()).build();
         self.addresses_used += 1;
+        // A failed connect silences the poll, as in `poll_then_splice`.
+        let connect = connect.user_data(UserData::new(Kind::Connect, token).pack());
         // SAFETY: the kernel copies the address while it takes the entry
         // (IORING_FEAT_SUBMIT_STABLE, required); the slot is not reused before every staged entry
         // was taken.
-        unsafe { self.stage(entry, UserData::new(Kind::Connect, token)) };
+        unsafe { self.push(&connect) };
+        // SAFETY: the entry names no memory.
+        unsafe { self.stage(poll, UserData::new(Kind::ConnectPoll, token)) };
     }
 
     /// Waits once until `fd` is ready, and completes at once if it is: [`CompletionKind::Polled`].
@@ -188,9 +202,9 @@ impl Ring {
         let kinds: &[Kind] = match operation {
             Operation::Accept => &[Kind::Accept],
             Operation::Receive => &[Kind::Receive],
-            Operation::Connect => &[Kind::Connect],
             Operation::Poll => &[Kind::Poll],
             // Whichever of the two is pending; the other one is not found.
+            Operation::Connect => &[Kind::Connect, Kind::ConnectPoll],
             Operation::Splice => &[Kind::SplicePoll, Kind::Splice],
         };
         for kind in kinds {

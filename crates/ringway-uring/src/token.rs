@@ -44,6 +44,7 @@ pub(crate) enum Kind {
     Accept = 1,
     Receive = 2,
     Send = 3,
+    /// Completes only if it fails, in place of the poll behind it.
     Connect = 4,
     Poll = 5,
     Splice = 6,
@@ -53,10 +54,12 @@ pub(crate) enum Kind {
     Close = 8,
     /// Completes only if it fails, which says that there was nothing left to cancel; ignored.
     Cancel = 9,
+    /// The poll behind a connect, whose success it stands for.
+    ConnectPoll = 10,
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Accept,
         Kind::Receive,
         Kind::Send,
@@ -66,6 +69,7 @@ impl Kind {
         Kind::SplicePoll,
         Kind::Close,
         Kind::Cancel,
+        Kind::ConnectPoll,
     ];
 }
 
@@ -149,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn any_other_kind_is_not_ours(kind in 10u64..16, rest in 0u64..1 << 60) {
+        fn any_other_kind_is_not_ours(kind in 11u64..16, rest in 0u64..1 << 60) {
             prop_assert_eq!(UserData::unpack(kind << 60 | rest), None);
             prop_assert_eq!(UserData::unpack(rest), None);
         }

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use ringway_balance::{BackendIndex, NoBackend};
-use ringway_flow::{Fault, Input, Moment, Span};
-use ringway_uring::{Errno, connect_now, connect_socket};
+use ringway_flow::{Fault, Input, Moment, Side, Span};
+use ringway_uring::{Errno, connect_now, connect_socket, pending_error};
 
 use crate::dispatch::fault;
 use crate::tag::Tag;
@@ -151,6 +151,17 @@ impl Worker {
         let place = &self.pools[pool].backends[backend.as_usize()];
         let is_free = || place.limit.as_ref().is_none_or(|limit| limit.try_acquire());
         (place.is_offered && is_free()).then_some(backend)
+    }
+
+    pub(crate) fn on_connected(&mut self, slot: u32, result: Result<(), Errno>) -> Input {
+        match result {
+            Ok(()) => self.attempt_made(slot),
+            Err(errno) if errno.is_in_progress() => {
+                let told = pending_error(self.slots.get(slot).socket(Side::Back));
+                self.attempt_failed(slot, told.ok().flatten().unwrap_or(errno))
+            }
+            Err(errno) => self.attempt_failed(slot, errno),
+        }
     }
 
     /// The backend is connected. It is told who comes before anything else.

@@ -101,9 +101,8 @@ impl Worker {
                 );
                 Some(Input::Sent { from, result })
             }
-            (Tag::Connect, CompletionKind::Connected(Ok(()))) => Some(self.attempt_made(slot)),
-            (Tag::Connect, CompletionKind::Connected(Err(errno))) => {
-                Some(self.attempt_failed(slot, errno))
+            (Tag::Connect, CompletionKind::Connected(result)) => {
+                Some(self.on_connected(slot, result))
             }
             (Tag::PollIn(from), CompletionKind::Polled(_)) => Some(Input::Readable { from }),
             (Tag::PollOut(from), CompletionKind::Polled(result)) => {

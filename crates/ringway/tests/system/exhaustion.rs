@@ -132,18 +132,24 @@ fn within(ringway: &Ringway, program: &str, arguments: &[&str], input: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-fn apart(pool: &str) -> Ringway {
+fn apart(outlier: &str) -> Ringway {
     Setup::to(["127.0.0.1:9000", "127.0.0.1:9001"])
         .binds(&["unix:DIR/front.sock"])
-        .pool("outlier: {consecutive_failures: 1, ejection: 1h, max_ejection: 1h}")
-        .pool(pool)
+        .pool("connect: {timeout: 10m, attempts: 2}")
+        .pool(&format!("outlier: {outlier}"))
         .launch_as(Launch::Apart)
         .start()
 }
 
 /// The name of the backend that greets, or none for a client that is turned away.
 fn ask(ringway: &Ringway) -> Option<(UnixStream, u8)> {
+    say(ringway, b"")
+}
+
+/// The same for a client that speaks first.
+fn say(ringway: &Ringway, first: &[u8]) -> Option<(UnixStream, u8)> {
     let client = UnixStream::connect(ringway.dir().join("front.sock")).unwrap();
+    (&client).write_all(first).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut name = [0];
     match (&client).read(&mut name) {
@@ -163,7 +169,7 @@ fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
     if !can_be_tested() {
         return;
     }
-    let ringway = apart("connect: {timeout: 10m, attempts: 2}");
+    let ringway = apart("{consecutive_failures: 1, ejection: 1h, max_ejection: 1h}");
     let _backends = Backends::start(&ringway);
     let range = "echo 40000 40099 > /proc/sys/net/ipv4/ip_local_port_range";
     within(&ringway, "sh", &["-c", range], "");
@@ -189,23 +195,33 @@ fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
     until("there are ports again", || ask(&ringway).is_some());
 }
 
-/// The way to a backend is closed by somebody in between who says so. That it was no connection is not
-/// known: the ring tells of one (Linux 6.18), and of its end when the next SYN was answered so.
+/// The way to a backend is closed by this host's own firewall, which says so while the SYN is being sent.
+/// The kernel notes that on a socket that goes on connecting, and its ring tells of a connection.
 #[test]
-fn an_icmp_answer_ends_an_attempt_before_its_timeout() {
+fn what_the_firewall_rejects_is_no_connection_and_another_backend_is_tried() {
     if !can_be_tested() {
         return;
     }
-    let ringway = apart("connect: {timeout: 10m, attempts: 1}");
+    let ringway = apart("off");
     let _backends = Backends::start(&ringway);
-    let rules = "table inet way {\nchain closed {\ntype filter hook input priority 0\n\
-                 tcp dport 9000 reject with icmp type host-unreachable\n}\n}\n";
-    within(&ringway, "nft", &["-f", "-"], rules);
-    let answers = [ask(&ringway), ask(&ringway), ask(&ringway)];
-    let names = answers.map(|answer| answer.map(|(_, name)| name));
-    // To the one and to the other in turn.
-    assert!(
-        names.contains(&None) && names.contains(&Some(b'b')),
-        "{names:?}"
-    );
+    let ways = [
+        ("icmp type host-unreachable", "unreachable"),
+        ("tcp reset", "refused"),
+    ];
+    for (hook, (with, error)) in ["input", "output"]
+        .into_iter()
+        .flat_map(|hook| ways.map(|way| (hook, way)))
+    {
+        let rules = format!(
+            "flush ruleset\ntable inet way {{\nchain closed {{\ntype filter hook {hook} priority 0\n\
+             tcp dport 9000 reject with {with}\n}}\n}}\n"
+        );
+        within(&ringway, "nft", &["-f", "-"], &rules);
+        let before = failures(&ringway, error);
+        // Every other one is led to the closed one first.
+        let first: [&[u8]; 4] = [b"", b"", b"hello", b"hello"];
+        let names = first.map(|first| say(&ringway, first).map(|(_, name)| name));
+        assert_eq!(names, [Some(b'b'); 4], "{hook}, {with}");
+        assert_eq!(failures(&ringway, error) - before, 2, "{hook}, {with}");
+    }
 }
