@@ -1,10 +1,11 @@
 //! The command `ringway`: reads the command line, hands over to one module per command, and turns
 //! its end into an exit code. Not the balancer: that is `ringway-control` and what is below it.
-//! Invariant: every way out but a signal goes through `main`, and every exit code is in
-//! [`failure`].
+//! Invariant: every way out but a signal and a panic (see [`bug`]) goes through `main`, and every exit
+//! code is in [`failure`].
 #![forbid(unsafe_code)]
 
 mod backend;
+mod bug;
 mod check;
 mod cli;
 mod client;

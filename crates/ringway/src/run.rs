@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::cli::{RunArgs, ServiceArgs};
 use crate::failure::Failure;
-use crate::{COMMIT, VERSION, logs};
+use crate::{COMMIT, VERSION, bug, logs};
 
 /// Runs a file in the foreground until a signal or a drain ends it.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -45,6 +45,7 @@ pub(crate) fn serve(
         }
     };
     let log_level = Some(logs::init(&config.log));
+    bug::end_on_panic();
     let running = start(RunParams {
         config,
         config_path,

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use crate::backend::Backend;
 use crate::peers::{connect, drain, read_exactly, until};
 use crate::process::{is_traced, thread_of};
-use crate::setup::Setup;
+use crate::setup::{Relay, Setup};
 
 /// Interferes with the calls of one thread until it is dropped.
 pub(crate) struct Interference(Child);
@@ -17,6 +17,11 @@ pub(crate) struct Interference(Child);
 impl Interference {
     /// With io_uring_enter(2) of a worker of this process. `None` where tracing is not allowed.
     pub(crate) fn with_worker(process: Pid, worker: usize, how: &str) -> Option<Interference> {
+        Interference::with_call(process, worker, "io_uring_enter", how)
+    }
+
+    /// With one of its calls.
+    fn with_call(process: Pid, worker: usize, call: &str, how: &str) -> Option<Interference> {
         let allowed = Command::new("strace")
             .args(["-qq", "-o", "/dev/null", "true"])
             .status();
@@ -26,8 +31,8 @@ impl Interference {
         }
         let thread = thread_of(process, &format!("ringway-wrk-{worker}"));
         let mut strace = Command::new("strace");
-        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"]);
-        strace.args(["-e", &format!("inject=io_uring_enter:{how}")]);
+        strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        strace.args(["-e", &format!("inject={call}:{how}")]);
         strace
             .args(["-p", &thread.to_string()])
             .stdin(Stdio::null());
@@ -62,6 +67,33 @@ fn a_worker_that_cannot_go_on_ends_the_process() {
     drop(interference);
     assert_eq!(ended.code, Some(1), "{}", ended.log);
     assert!(ended.log.contains("worker 1"), "{}", ended.log);
+    for (client, accepted) in &pairs {
+        drain(client);
+        drain(accepted);
+    }
+}
+
+/// A pipe that was made and has no descriptors is more than a worker can bear.
+#[test]
+fn a_worker_that_panics_ends_the_process() {
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]).workers(2);
+    let mut ringway = setup.relay(Relay::Splice).start();
+    let Some(interference) = Interference::with_call(ringway.process.pid(), 1, "pipe2", "retval=0")
+    else {
+        return;
+    };
+    // Some of them are led to that worker.
+    let pairs: Vec<_> = (0..32).map(|_| backend.pair(&ringway)).collect();
+    for (client, _) in &pairs {
+        let _ = (&*client).write_all(&[b'?'; 100_000]);
+    }
+    let ended = ringway.process.end();
+    drop(interference);
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    let said = ended.log.lines().last().unwrap();
+    let begin = "ringway: a bug of this program: thread `ringway-wrk-1` panicked at ";
+    assert!(said.starts_with(begin), "{}", ended.log);
     for (client, accepted) in &pairs {
         drain(client);
         drain(accepted);
