@@ -13,6 +13,7 @@
 mod access_line;
 mod access_log;
 mod admin;
+mod cgroups;
 mod clock;
 mod cpus;
 mod crew;
@@ -27,6 +28,7 @@ mod keepers;
 mod latency;
 mod layout;
 mod limits;
+mod memory;
 mod notify;
 mod overrides;
 mod plan;

@@ -1,4 +1,4 @@
-//! From the descriptors of the process to the connections and pipes it can promise.
+//! From the descriptors and the memory of the process to the connections, pipes and buffers it can promise.
 //!
 //! A connection takes two descriptors, a pipe takes two, and a part is set aside for everything
 //! else, so that accept never meets EMFILE for want of arithmetic. [`derive`] is that arithmetic;
@@ -10,6 +10,7 @@ use ringway_keeper::DESCRIPTORS_PER_PROBE;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::StartError;
+use crate::memory;
 
 /// Bytes of a pipe, to start with. Four times the default: a bulk copy then moves 256 KiB per pair
 /// of system calls, and twice as much gained nothing measurable.
@@ -45,9 +46,11 @@ pub(crate) struct Allowance {
     pub(crate) nofile: u64,
     /// Pages all pipes together may have; `None` is no bound.
     pub(crate) pipe_pages: Option<u64>,
+    /// Bytes of memory; `None` is no bound.
+    pub(crate) memory: Option<u64>,
 }
 
-/// What descriptors and pipes allow.
+/// What descriptors, pipes and memory allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The soft limit of descriptors, after it was raised.
@@ -56,8 +59,14 @@ pub struct Limits {
     pub nofile_hard: u64,
     /// Descriptors set aside for everything but connections and pipes.
     pub reserved: u64,
-    /// Connections the whole process may hold; 0 if the descriptors do not even suffice to begin.
+    /// Connections for which there are descriptors; 0 if they do not even suffice to begin.
+    pub connections_by_nofile: u64,
+    /// Connections the whole process may hold: fewer where it has little memory.
     pub connections_max: u64,
+    /// Bytes that the control group of the process may have, if they are bounded.
+    pub memory: Option<u64>,
+    /// Buffers each worker may hold.
+    pub buffers_per_worker: u16,
     /// Pipes each worker may hold.
     pub pipes_per_worker: usize,
     /// Bytes of each of them.
@@ -88,6 +97,7 @@ pub(crate) fn of_process(demand: Demand) -> Limits {
     let allowance = Allowance {
         nofile,
         pipe_pages: pipe_pages(),
+        memory: memory::bound(),
     };
     Limits {
         nofile_hard,
@@ -106,25 +116,29 @@ pub(crate) fn derive(demand: Demand, allowance: Allowance) -> Limits {
         + workers * (RESERVED_PER_WORKER + 2 * demand.binds)
         + (demand.probes * DESCRIPTORS_PER_PROBE).min(nofile / 8);
     let available = nofile.saturating_sub(reserved);
-    let (by_pages, pipe_size) = pipes_by_pages(workers, allowance.pipe_pages);
+    let shares = memory::divide(allowance.memory, workers);
+    let pages = allowance.pipe_pages.unwrap_or(u64::MAX);
+    let pages = pages.min(shares.pipe_bytes / PAGE_SIZE);
+    let (by_pages, pipe_size) = pipes_by_pages(workers, pages);
     // Pipes may take a quarter of what is left.
     let by_descriptors = available / 4 / 2 / workers;
     let pipes = PIPES_MAX.min(by_descriptors).min(by_pages);
+    let connections_by_nofile = (available - pipes * workers * 2) / 2;
     Limits {
         nofile_soft: nofile,
         nofile_hard: nofile,
         reserved,
-        connections_max: (available - pipes * workers * 2) / 2,
+        connections_by_nofile,
+        connections_max: connections_by_nofile.min(shares.connections),
+        memory: allowance.memory,
+        buffers_per_worker: shares.buffers_per_worker,
         pipes_per_worker: pipes as usize,
         pipe_size,
     }
 }
 
 /// Pipes per worker within a number of pages, and their size.
-fn pipes_by_pages(workers: u64, pages: Option<u64>) -> (u64, usize) {
-    let Some(pages) = pages else {
-        return (u64::MAX, PIPE_SIZE);
-    };
+fn pipes_by_pages(workers: u64, pages: u64) -> (u64, usize) {
     let mut size = PIPE_SIZE;
     loop {
         let pipes = pages / (size as u64 / PAGE_SIZE) / workers;
@@ -174,7 +188,7 @@ fn is_exempt(status: &str) -> bool {
 impl Limits {
     /// Refuses what this process could not keep.
     pub(crate) fn check(&self, config: &ringway_config::Config) -> Result<(), StartError> {
-        if self.connections_max == 0 {
+        if self.connections_by_nofile == 0 {
             return Err(StartError::TooFewDescriptors {
                 nofile: self.nofile_soft,
                 reserved: self.reserved,
@@ -201,11 +215,11 @@ impl Limits {
 
     fn check_one(&self, limit: Option<u32>, what: impl Fn() -> String) -> Result<(), StartError> {
         match limit {
-            Some(value) if u64::from(value) > self.connections_max => {
+            Some(value) if u64::from(value) > self.connections_by_nofile => {
                 Err(StartError::LimitTooHigh {
                     what: what(),
                     value,
-                    connections_max: self.connections_max,
+                    connections_max: self.connections_by_nofile,
                     nofile: self.nofile_soft,
                 })
             }
@@ -229,7 +243,11 @@ mod tests {
     }
 
     fn allowance(nofile: u64, pipe_pages: Option<u64>) -> Allowance {
-        Allowance { nofile, pipe_pages }
+        Allowance {
+            nofile,
+            pipe_pages,
+            memory: None,
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     pools: Vec<Arc<PlannedPool>>,
     pipes_max: usize,
     pipe_size: usize,
+    buffers_max: u16,
 }
 
 /// What one worker has for itself.
@@ -141,6 +142,7 @@ impl Plan {
             // Those of the workers, which keep what they have.
             pipes_max: previous.map_or(limits.pipes_per_worker, |p| p.plan.pipes_max),
             pipe_size: previous.map_or(limits.pipe_size, |p| p.plan.pipe_size),
+            buffers_max: previous.map_or(limits.buffers_per_worker, |p| p.plan.buffers_max),
         })
     }
 
@@ -171,6 +173,7 @@ impl Plan {
             connections: Arc::clone(&self.connections),
             pipes_max: self.pipes_max,
             pipe_size: self.pipe_size,
+            buffers_max: self.buffers_max,
             access: own.access,
             notices: own.notices,
         }

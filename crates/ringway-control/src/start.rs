@@ -442,6 +442,8 @@ fn log_start(version: &str, path: Option<&Path>, limits: &Limits, crew: &Crew) {
         connections_max = limits.connections_max,
         pipes_per_worker = limits.pipes_per_worker,
         pipe_bytes = limits.pipe_size,
+        memory_bytes = limits.memory,
+        buffers_per_worker = limits.buffers_per_worker,
         "limits"
     );
 }

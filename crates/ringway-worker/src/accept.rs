@@ -323,7 +323,9 @@ impl Worker {
             Ok(permit) => permit,
             Err(reason) => return self.refuse(listener, fd, client, reason),
         };
-        if self.slots.len() >= SLOTS_MAX || !self.connections.try_acquire() {
+        let is_short = self.supply.is_short(self.ring.buffers_held());
+        let is_full = self.slots.len() >= SLOTS_MAX || is_short;
+        if is_full || !self.connections.try_acquire() {
             place.gate.release(permit);
             return self.refuse(listener, fd, client, RefusedReason::Resources);
         }

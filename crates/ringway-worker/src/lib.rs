@@ -34,6 +34,7 @@ mod sources;
 mod spec;
 mod stall;
 mod start;
+mod supply;
 mod tag;
 mod worker;
 
@@ -49,8 +50,8 @@ pub use rate::SharedRate;
 pub use record::labels_of;
 pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
-    BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown,
-    WorkerSpec, buffer_size,
+    BUFFERS_MAX, BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, SocketSpec,
+    WhenBackendDown, WorkerSpec, buffer_size,
 };
 pub use start::{Mailbox, StartError, WorkerHandle, start, workers_that_fit};
 pub use worker::WorkerError;

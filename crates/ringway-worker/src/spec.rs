@@ -23,6 +23,11 @@ const BUFFER_SIZE: u32 = 16 * 1024;
 
 const _: () = assert!(QUEUED_BYTES_MAX.is_multiple_of(BUFFER_SIZE));
 
+/// Receive buffers of a worker at most: 512 MiB of address space that only blocked receivers can make
+/// it use. From half of what it may hold on a direction may hold one only, so that 16,000 blocked ones
+/// leave some.
+pub const BUFFERS_MAX: u16 = 1 << 15;
+
 /// Bytes of one receive buffer: the `chunk_size` of [`FlowParams::new`].
 pub const fn buffer_size() -> u32 {
     BUFFER_SIZE
@@ -59,6 +64,8 @@ pub struct WorkerSpec {
     pub pipes_max: usize,
     /// Bytes it asks for per pipe.
     pub pipe_size: usize,
+    /// Receive buffers it may hold: from 64 to [`BUFFERS_MAX`].
+    pub buffers_max: u16,
     /// The queue to the access log, if there is one.
     pub access: Option<AccessQueue>,
     /// Who is told of ejections.

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use ringway_uring::{ReceiveStyle, Ring, RingParams, SetupError, Waker};
 
 use crate::mailbox::Message;
-use crate::spec::{WorkerSpec, buffer_size};
+use crate::spec::{BUFFERS_MAX, WorkerSpec, buffer_size};
 use crate::worker::{Worker, WorkerError};
 
 /// Entries of the submission queue: what one turn stages without an extra enter.
@@ -19,9 +19,6 @@ const CQ_ENTRIES: u32 = 2048;
 const BUFFERS_INITIAL: u16 = 64;
 /// Receive buffers the kernel has at a time at most: twice what one turn handles.
 const BUFFERS_LENT_MAX: u16 = 1024;
-/// Receive buffers at most: 512 MiB of address space that only blocked receivers can make a worker
-/// use. From half of it on a direction may hold one only, so that 16,000 blocked ones leave some.
-const BUFFERS_MAX: u16 = 1 << 15;
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +109,8 @@ fn set_up(
     waker: Waker,
     ready: &SyncSender<Result<Started, StartError>>,
 ) -> Option<Worker> {
-    let worker = pin(&spec).and_then(|()| Worker::new(spec, &ring_params(), messages, waker));
+    let params = ring_params(spec.buffers_max);
+    let worker = pin(&spec).and_then(|()| Worker::new(spec, &params, messages, waker));
     let (worker, answer) = match worker {
         Ok(worker) => {
             let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
@@ -153,11 +151,11 @@ pub fn workers_that_fit(most: usize) -> usize {
         buffers_lent_max: 1,
         buffers_max: 1,
         receive_style: ReceiveStyle::OneShot,
-        ..ring_params()
+        ..ring_params(1)
     };
     let mut rings = Vec::new();
     for count in 0..most {
-        for params in [&ring_params(), &keepers] {
+        for params in [&ring_params(BUFFERS_MAX), &keepers] {
             match Ring::new(params) {
                 Ok(ring) => rings.push(ring),
                 Err(SetupError::NoMemory { .. }) => return count,
@@ -169,14 +167,14 @@ pub fn workers_that_fit(most: usize) -> usize {
     most
 }
 
-fn ring_params() -> RingParams {
+fn ring_params(buffers_max: u16) -> RingParams {
     RingParams {
         sq_entries: SQ_ENTRIES,
         cq_entries: CQ_ENTRIES,
         buffer_size: buffer_size(),
         buffers_initial: BUFFERS_INITIAL,
         buffers_lent_max: BUFFERS_LENT_MAX,
-        buffers_max: BUFFERS_MAX,
+        buffers_max,
         receive_style: ReceiveStyle::Auto,
     }
 }

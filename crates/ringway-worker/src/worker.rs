@@ -29,6 +29,7 @@ use crate::slots::Slots;
 use crate::spec::{BackendSpec, PoolSpec, WhenBackendDown, WorkerSpec};
 use crate::stall::Stall;
 use crate::start::StartError;
+use crate::supply::Supply;
 use crate::tag::Tag;
 
 /// Completions handled in one turn at most; what is left stays in the ring for the next.
@@ -124,8 +125,7 @@ pub(crate) struct Worker {
     /// When memory that a peak left behind is looked at.
     memory_look_at: Option<Moment>,
     pub(crate) room: Room,
-    /// Buffers that may be held before they count as scarce.
-    buffers_spare: u32,
+    pub(crate) supply: Supply,
     pub(crate) acceptor: Acceptor,
     pub(crate) routes: Vec<Route>,
     pub(crate) pools: Vec<WorkerPool>,
@@ -201,7 +201,7 @@ impl Worker {
             waiting: Waiting::default(),
             memory_look_at: None,
             room: Room::Plenty,
-            buffers_spare: u32::from(params.buffers_max) / 2,
+            supply: Supply::new(params.buffers_max),
             acceptor: Acceptor::new(spec.listeners, spec.sockets, spec.opening),
             routes: spec.routes.into_iter().map(Route::from).collect(),
             pools,
@@ -267,11 +267,7 @@ impl Worker {
 
     /// Handles what is complete, up to a bound, and returns how many completions that were.
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
-        self.room = if self.ring.buffers_held() > self.buffers_spare {
-            Room::Scarce
-        } else {
-            Room::Plenty
-        };
+        self.room = self.supply.room(self.ring.buffers_held(), self.slots.len());
         self.splices = 0;
         self.ring.reap(batch, COMPLETIONS_PER_TURN);
         let reaped = batch.len();

@@ -11,8 +11,9 @@ use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
 use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
-    Admission, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink, Opening,
-    PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle, WorkerSpec, buffer_size, start,
+    Admission, BUFFERS_MAX, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink,
+    Opening, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle, WorkerSpec,
+    buffer_size, start,
 };
 
 /// No test here has outliers.
@@ -159,6 +160,7 @@ impl World {
             connections: Arc::new(Limit::new(setting.connections)),
             pipes_max: setting.pipes_max,
             pipe_size: 256 * 1024,
+            buffers_max: BUFFERS_MAX,
             access: None,
             notices: Box::new(Unheard),
         };

@@ -27,6 +27,7 @@ pub(super) fn checks() -> Vec<Check> {
         io_uring_disabled(number("/proc/sys/kernel/io_uring_disabled")),
         seccomp(&fs::read_to_string("/proc/self/status").unwrap_or_default()),
         descriptors(&limits()),
+        memory(&limits()),
         memlock(getrlimit(Resource::Memlock).current, locked_memory()),
         pipes(
             &limits(),
@@ -125,7 +126,7 @@ fn descriptors(limits: &ringway_control::Limits) -> Check {
     let (soft, hard, most) = (
         limits.nofile_soft,
         limits.nofile_hard,
-        limits.connections_max,
+        limits.connections_by_nofile,
     );
     let detail = format!("{soft} of {hard}, for at most {most} connections");
     let remedy = "raise the limit (LimitNOFILE= of systemd, --ulimit nofile= of docker)";
@@ -134,6 +135,21 @@ fn descriptors(limits: &ringway_control::Limits) -> Check {
         few if few < CONNECTIONS_WANTED => degraded(name, detail, remedy),
         _ => ok(name, detail),
     }
+}
+
+/// A group that bounds memory bounds what can be held at a time, and so the connections.
+fn memory(limits: &ringway_control::Limits) -> Check {
+    let name = "memory";
+    let Some(bytes) = limits.memory else {
+        return ok(name, "not bounded by a control group".to_owned());
+    };
+    let (mib, most) = (bytes / 1024 / 1024, limits.connections_max);
+    let detail = format!("{mib} MiB of the control group, for at most {most} connections");
+    if limits.connections_max < limits.connections_by_nofile.min(CONNECTIONS_WANTED) {
+        let remedy = "raise the limit (MemoryMax= of systemd, --memory= of docker)";
+        return degraded(name, detail, remedy);
+    }
+    ok(name, detail)
 }
 
 /// Some kernels count the queues of a ring, for users without CAP_IPC_LOCK.
@@ -202,7 +218,10 @@ mod tests {
         nofile_soft: 1 << 20,
         nofile_hard: 1 << 20,
         reserved: 200,
+        connections_by_nofile: 500_000,
         connections_max: 500_000,
+        memory: None,
+        buffers_per_worker: 32_768,
         pipes_per_worker: 256,
         pipe_size: 256 * 1024,
     };
@@ -227,17 +246,26 @@ mod tests {
         assert_eq!(remedy(descriptors(&PLENTY)), None);
         says(
             descriptors(&Limits {
-                connections_max: 400,
+                connections_by_nofile: 400,
                 ..PLENTY
             }),
             "degraded raise the limit",
         );
         says(
             descriptors(&Limits {
-                connections_max: 0,
+                connections_by_nofile: 0,
                 ..PLENTY
             }),
             "missing raise the limit",
+        );
+        assert_eq!(remedy(memory(&PLENTY)), None);
+        says(
+            memory(&Limits {
+                connections_max: 400,
+                memory: Some(32 << 20),
+                ..PLENTY
+            }),
+            "degraded raise the limit (MemoryMax=",
         );
         assert_eq!(remedy(pipes(&PLENTY, Some(16_384), Some(1 << 20))), None);
         let few = Limits {

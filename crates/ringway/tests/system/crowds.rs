@@ -46,7 +46,7 @@ fn clog(ringway: &Ringway, clients: &[TcpStream]) {
     }
 }
 
-fn exchange(mut one: &TcpStream, mut other: &TcpStream) {
+pub(crate) fn exchange(mut one: &TcpStream, mut other: &TcpStream) {
     for stream in [one, other] {
         stream.set_read_timeout(Some(NOT_STALLED)).unwrap();
     }

@@ -46,6 +46,7 @@ mod names;
 mod neighbours;
 mod one_backend;
 mod pace;
+mod pressure;
 mod privilege;
 mod proxy_in;
 mod proxy_out;

@@ -32,6 +32,8 @@ pub(crate) enum Launch {
     Locked(u32),
     /// Where a filter forbids io_uring, as that of containers does.
     Filtered,
+    /// In the control group that has this list of processes.
+    Confined(&'static str),
     /// In a network of its own, with nothing but loopback; the test must be root.
     Apart,
 }
@@ -318,6 +320,12 @@ fn command(launch: Launch, dir: &Path) -> Command {
         Launch::Filtered => {
             let mut command = Command::new("python3");
             command.args(["-c", FORBID_IO_URING, BINARY]);
+            command
+        }
+        Launch::Confined(processes) => {
+            let mut command = Command::new("sh");
+            let script = format!("echo $$ >{processes} && exec \"$0\" \"$@\"");
+            command.args(["-c", &script, BINARY]);
             command
         }
         Launch::Apart => {
