@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn this_system_is_described_whatever_it_is() {
         let checks = checks();
-        assert_eq!(checks.len(), 8);
+        assert_eq!(checks.len(), 9);
         assert!(checks.iter().all(|check| !check.detail.is_empty()));
     }
 }
