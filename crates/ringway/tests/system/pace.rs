@@ -92,7 +92,9 @@ fn blocked_connections_hold_bounded_memory() {
 fn those_who_half_closed_and_do_not_read_cost_neither_time_nor_threads() {
     for mode in MODES {
         let backend = Backend::new();
-        let ringway = Setup::to([backend.address()]).relay(mode).start();
+        let setup = Setup::to([backend.address()]).relay(mode);
+        // On a busy machine all this takes longer than the usual half minute.
+        let ringway = setup.listener("timeouts: {half_close: 10m}").start();
         let pair = |_| {
             let client = connect_narrow(ringway.address());
             fin(&client);
