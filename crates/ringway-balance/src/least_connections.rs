@@ -79,6 +79,6 @@ fn least_loaded(
 }
 
 /// The load of one, scaled so that comparing it with that of the other compares loads per weight without dividing.
-fn scaled_load(of: &Backend, against: &Backend) -> u128 {
+pub(crate) fn scaled_load(of: &Backend, against: &Backend) -> u128 {
     u128::from(of.load) * u128::from(against.share())
 }

@@ -23,6 +23,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod explain;
 mod params;
 mod pick;
 mod pool;
@@ -40,6 +41,7 @@ mod hash;
 mod tried;
 
 pub use draw::Draw;
+pub use explain::{Explained, Place, Verdict};
 pub use hash::{mix64, stable_hash};
 pub use maglev::MaglevTable;
 pub use params::{Algorithm, WhenAllDown};

@@ -68,7 +68,7 @@ impl MaglevTable {
 
     /// The backend that owns this key, or none when no backend has a weight.
     pub fn owner(&self, key: u64) -> Option<BackendIndex> {
-        self.probe(key, 0)
+        self.probe(key, 0).map(|(_, owner)| owner)
     }
 
     /// How many backends the table was built for, those without entries included.
@@ -76,13 +76,17 @@ impl MaglevTable {
         self.backend_count
     }
 
+    /// The entries of the key, in the order in which they are looked at: each one's number and owner.
+    pub(crate) fn probes(&self, key: u64) -> impl Iterator<Item = (u32, BackendIndex)> + '_ {
+        (0..PROBES_MAX).map_while(move |attempt| self.probe(key, attempt))
+    }
+
     /// The entry of the key at the given attempt; attempts are independent of each other.
-    fn probe(&self, key: u64, attempt: u64) -> Option<BackendIndex> {
+    fn probe(&self, key: u64, attempt: u64) -> Option<(u32, BackendIndex)> {
         let hash = mix64(mix64(key).wrapping_add(attempt.wrapping_mul(GOLDEN)));
-        self.entries
-            .get((hash % ENTRIES) as usize)
-            .copied()
-            .map(BackendIndex::new)
+        let number = (hash % ENTRIES) as u32;
+        let owner = self.entries.get(number as usize)?;
+        Some((number, BackendIndex::new(*owner)))
     }
 }
 
@@ -97,7 +101,7 @@ pub(crate) fn pick(
 ) -> Option<BackendIndex> {
     if tier.standing == Standing::Primary && !tier.members().is_empty() {
         for attempt in 0..PROBES_MAX {
-            let owner = table.probe(key, attempt)?;
+            let (_, owner) = table.probe(key, attempt)?;
             if backends[owner.as_usize()].standing == Standing::Primary && pickable(owner) {
                 return Some(owner);
             }

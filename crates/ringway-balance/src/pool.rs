@@ -90,6 +90,16 @@ impl AdminState {
     }
 }
 
+/// Why a backend is no candidate, whatever the algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Obstacle {
+    Drain,
+    Maintenance,
+    Weightless,
+    Down,
+    Ejected,
+}
+
 /// The backends of one pool and what one worker knows about them.
 ///
 /// Methods that take a [`BackendIndex`] panic when it lies outside the pool.
@@ -403,11 +413,26 @@ impl Backend {
 
     /// Whether it may be picked while any such backend is there.
     pub(crate) fn is_up(&self) -> bool {
-        let is_out = match self.ejection {
-            Ejection::None | Ejection::Trial => false,
-            Ejection::Out => true,
-        };
-        self.eligibility == Eligibility::Up && !is_out
+        self.failing().is_none()
+    }
+
+    /// Why it may not be picked while another is up, if so.
+    pub(crate) fn failing(&self) -> Option<Obstacle> {
+        match (self.eligibility, self.ejection) {
+            (Eligibility::Down, _) => Some(Obstacle::Down),
+            (Eligibility::Up, Ejection::Out) => Some(Obstacle::Ejected),
+            (Eligibility::Up, Ejection::None | Ejection::Trial) => None,
+        }
+    }
+
+    /// Why its owner lets it have no new connections, if so.
+    pub(crate) fn withheld(&self) -> Option<Obstacle> {
+        match (self.admin_state, self.weight) {
+            (AdminState::Drain, _) => Some(Obstacle::Drain),
+            (AdminState::Maintenance, _) => Some(Obstacle::Maintenance),
+            (AdminState::Active, 0) => Some(Obstacle::Weightless),
+            (AdminState::Active, _) => None,
+        }
     }
 
     /// Whether nothing speaks against it: from here on it grows.
@@ -423,6 +448,6 @@ impl Backend {
 
     /// Whether its owner lets it have new connections, whatever its health.
     pub(crate) fn is_offered(&self) -> bool {
-        self.weight > 0 && self.admin_state == AdminState::Active
+        self.withheld().is_none()
     }
 }

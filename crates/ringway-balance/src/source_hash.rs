@@ -18,18 +18,21 @@ pub(crate) fn pick(
     let key = mix64(key);
     let mut best: Option<((f64, u64), BackendIndex)> = None;
     for &member in tier.members() {
-        let backend = &backends[member.as_usize()];
-        let hash = mix64(key ^ mix64(backend.identity));
-        // The identity decides between equal scores, so that the order of the list does not.
-        let score = (
-            exponential(hash) / f64::from(backend.weight),
-            backend.identity,
-        );
+        let score = score(&backends[member.as_usize()], key);
         if best.is_none_or(|(least, _)| score < least) && pickable(member) {
             best = Some((score, member));
         }
     }
     best.map(|(_, member)| member)
+}
+
+/// The least is the best. The identity decides between equal scores, so that the order of the list does not.
+pub(crate) fn score(backend: &Backend, mixed_key: u64) -> (f64, u64) {
+    let hash = mix64(mixed_key ^ mix64(backend.identity));
+    (
+        exponential(hash) / f64::from(backend.weight),
+        backend.identity,
+    )
 }
 
 /// Turns a uniform hash into an exponentially distributed number, `-ln(u)` with `u` in `(0, 1]`.

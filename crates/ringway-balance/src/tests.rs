@@ -1,5 +1,6 @@
 //! Tests of the pool as a whole, by subject; this file holds what they share.
 
+mod explain;
 mod hashing;
 mod properties;
 mod recovery;
