@@ -74,6 +74,18 @@ impl AccessList {
     }
 }
 
+/// The network of these lists that decides about an address, as it is written there; none where nobody named it.
+pub fn deciding<'a>(allow: &'a [IpNet], deny: &'a [IpNet], address: IpAddr) -> Option<&'a IpNet> {
+    let address = address.to_canonical();
+    let holding = |network: &&IpNet| canonical(**network).contains(&address);
+    // Of two with one length the one that denies decides: it comes last, as the last of the greatest is taken.
+    allow
+        .iter()
+        .chain(deny)
+        .filter(holding)
+        .max_by_key(|network| canonical(**network).prefix_len())
+}
+
 /// The network as clients appear in it.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(six) = network else {

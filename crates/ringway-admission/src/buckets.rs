@@ -8,6 +8,7 @@
 //! are given up last, so one that hammers stays limited among a million that knock once.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 
 use crate::rate::{Rate, Tick};
 use crate::source::SourceKey;
@@ -42,14 +43,34 @@ impl SourceBuckets {
         self.places.len()
     }
 
+    /// When the bucket of `source` is full again; a moment long past where it has no place.
+    pub fn full_at(&self, source: SourceKey, hash: u64) -> Tick {
+        let set = &self.places[self.set_of(hash)];
+        let own = Some(source.get());
+        let place = set.iter().find(|place| place.source == own);
+        place.map_or(Tick::default(), |place| place.full_at)
+    }
+
+    /// Gives `source` a bucket that is full then, as another table has it.
+    pub fn put(&mut self, source: SourceKey, hash: u64, full_at: Tick) {
+        self.place(source, hash).full_at = full_at;
+    }
+
     /// Takes a token from the bucket of `source`; `false` if it is empty. `hash` must always be the same for a
     /// source and nothing that its owner can choose.
     pub fn take(&mut self, source: SourceKey, hash: u64, rate: Rate, now: Tick) -> bool {
-        let sets = self.places.len() / WAYS;
-        let first = hash as usize % sets * WAYS;
-        let set = &mut self.places[first..first + WAYS];
+        let place = self.place(source, hash);
+        let after = rate.take(place.full_at, now);
+        place.full_at = after.unwrap_or(place.full_at);
+        after.is_some()
+    }
+
+    /// The place of `source`, a new one with a full bucket where it has none.
+    fn place(&mut self, source: SourceKey, hash: u64) -> &mut Place {
+        let set = self.set_of(hash);
+        let set = &mut self.places[set];
         let own = Some(source.get());
-        let place = match set.iter().position(|place| place.source == own) {
+        match set.iter().position(|place| place.source == own) {
             Some(known) => &mut set[known],
             None => {
                 // Of the buckets that are full now any would do; the first to be full is one of them.
@@ -63,9 +84,12 @@ impl SourceBuckets {
                 };
                 given_up
             }
-        };
-        let after = rate.take(place.full_at, now);
-        place.full_at = after.unwrap_or(place.full_at);
-        after.is_some()
+        }
+    }
+
+    fn set_of(&self, hash: u64) -> Range<usize> {
+        let sets = self.places.len() / WAYS;
+        let first = hash as usize % sets * WAYS;
+        first..first + WAYS
     }
 }

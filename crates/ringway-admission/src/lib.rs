@@ -13,7 +13,7 @@ mod flips;
 mod rate;
 mod source;
 
-pub use access::{AccessList, Verdict};
+pub use access::{AccessList, Verdict, deciding};
 pub use buckets::SourceBuckets;
 pub use rate::{Rate, Tick};
 pub use source::SourceKey;

@@ -50,4 +50,5 @@ pub use problem::{Errors, Problem};
 pub use proxy::{Proxy, ProxyError};
 pub use routes::NamePattern;
 pub use schema::schema;
+pub use suggest::nearest;
 pub use summary::summary;

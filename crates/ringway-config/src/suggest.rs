@@ -4,10 +4,7 @@
 use crate::limits::SUGGEST_CHARS_MAX;
 
 /// The candidate nearest to `word`, if one is near.
-pub(crate) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.chars().nth(SUGGEST_CHARS_MAX).is_some() {
         return None;
     }

@@ -9,7 +9,7 @@ use ringway_config::Config;
 use ringway_metrics::{
     ControlBlock, Topology, WorkerBlock, WorkerBlocks, WorkerHistograms, WorkerHistogramsSnapshot,
 };
-use ringway_worker::{Limit, Mailbox, Message};
+use ringway_worker::{Limit, Mailbox, Message, PoolCopy};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::access_log::LogState;
@@ -55,6 +55,7 @@ pub(crate) struct Instance {
     pub(crate) scraping: tokio::sync::Mutex<()>,
     pub(crate) snapshots: Mutex<Vec<LastSnapshot>>,
     pub(crate) pings: Mutex<Vec<Inquiry<()>>>,
+    pub(crate) pool_copies: Mutex<Vec<Inquiry<Option<Box<PoolCopy>>>>>,
 }
 
 /// One configuration with what belongs to it.
@@ -262,6 +263,7 @@ mod tests {
             scraping: tokio::sync::Mutex::new(()),
             snapshots: Mutex::new(vec![LastSnapshot::default()]),
             pings: Mutex::new(vec![Inquiry::default()]),
+            pool_copies: Mutex::new(vec![Inquiry::default()]),
         }
     }
 

@@ -19,6 +19,7 @@ mod cpus;
 mod crew;
 mod ejections;
 mod error;
+mod explain;
 mod health;
 mod history;
 mod inherited;

@@ -237,13 +237,24 @@ impl Plan {
     }
 
     fn listener_specs(&self) -> Vec<ListenerSpec> {
-        let specs = self.listeners.iter().map(|listener| ListenerSpec {
+        let places = 0..self.listeners.len();
+        places.map(|at| self.listener_spec(place(at))).collect()
+    }
+
+    /// The listener at a place, as workers have it.
+    pub(crate) fn listener_spec(&self, at: u16) -> ListenerSpec {
+        let listener = &self.listeners[usize::from(at)];
+        ListenerSpec {
             route: listener.route,
             admission: listener.admission.clone(),
             inspect: listener.inspect.clone(),
             over: listener.over,
-        });
-        specs.collect()
+        }
+    }
+
+    /// The place of the pool that a route leads to.
+    pub(crate) fn pool_of(&self, route: u16) -> u16 {
+        self.routes[usize::from(route)].pool
     }
 }
 

@@ -276,6 +276,7 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
         scraping: tokio::sync::Mutex::new(()),
         snapshots: Mutex::new(views.iter().map(|_| LastSnapshot::default()).collect()),
         pings: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
+        pool_copies: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
         workers: views,
         board,
         history: History::default(),

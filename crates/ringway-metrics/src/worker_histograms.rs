@@ -38,6 +38,11 @@ impl WorkerHistograms {
         }
     }
 
+    /// What the indices mean.
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
     /// Takes over another topology: what is in both keeps its histograms, what is new has empty ones.
     pub fn follow(&mut self, to: Arc<Topology>) {
         let from = &self.topology;

@@ -95,6 +95,14 @@ impl fmt::Debug for Alpn<'_> {
 }
 
 impl AlpnProtocol {
+    /// A protocol of that name; none where a hello could not say it.
+    pub fn new(name: &[u8]) -> Option<Self> {
+        let length = u8::try_from(name.len()).ok().filter(|length| *length > 0)?;
+        let mut bytes = [0; PROTOCOL_MAX];
+        bytes[..name.len()].copy_from_slice(name);
+        Some(Self { length, bytes })
+    }
+
     /// The name, never empty.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]

@@ -54,10 +54,10 @@ pub(crate) struct Socket {
 }
 
 #[derive(Debug)]
-struct Listener {
-    route: u16,
-    gate: Gate,
-    inspect: Option<Arc<Inspect>>,
+pub(crate) struct Listener {
+    pub(crate) route: u16,
+    pub(crate) gate: Gate,
+    pub(crate) inspect: Option<Arc<Inspect>>,
     over: CloseHow,
 }
 
@@ -160,7 +160,7 @@ impl Acceptor {
 }
 
 impl Listener {
-    fn new(spec: ListenerSpec) -> Listener {
+    pub(crate) fn new(spec: ListenerSpec) -> Listener {
         Listener {
             route: spec.route,
             gate: Gate::new(spec.admission),
@@ -177,7 +177,11 @@ impl Listener {
         }
     }
 
-    fn admit(&self, client: Option<SocketAddr>, now: Moment) -> Result<Permit, RefusedReason> {
+    pub(crate) fn admit(
+        &self,
+        client: Option<SocketAddr>,
+        now: Moment,
+    ) -> Result<Permit, RefusedReason> {
         match &self.inspect {
             Some(inspect) if inspect.trusted.is_some() => match inspect.trusts(client) {
                 true => self.gate.reserve(),

@@ -31,6 +31,23 @@ pub struct Admission {
     pub rate: Option<Arc<SharedRate>>,
 }
 
+impl Admission {
+    /// The same rules over copies of what they count, as it stands for this source now: what is taken of
+    /// them is taken of nobody.
+    pub(crate) fn copied(&self, source: Option<SourceKey>) -> Admission {
+        let connections_per_source = self.connections_per_source.as_ref().zip(source);
+        let rate_per_source = self.rate_per_source.as_ref().zip(source);
+        Admission {
+            access: self.access.clone(),
+            connections_per_source: connections_per_source
+                .map(|(limit, source)| Arc::new(limit.copied(source))),
+            connections: self.connections.as_ref().map(|l| Arc::new(l.copied())),
+            rate_per_source: rate_per_source.map(|(rate, source)| Arc::new(rate.copied(source))),
+            rate: self.rate.as_ref().map(|rate| Arc::new(rate.copied())),
+        }
+    }
+}
+
 /// What a connection has taken of the limits of its listener.
 #[derive(Debug)]
 #[must_use = "it is given back when the connection is over"]

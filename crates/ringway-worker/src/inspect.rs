@@ -12,11 +12,11 @@ use ringway_admission::{AccessList, Verdict};
 use ringway_flow::{Chunk, Finding, Input, Side};
 use ringway_metrics::RefusedReason;
 use ringway_uring::{BufferId, peer_address};
-use ringway_wire::{HelloProgress, Parse, Reason, ServerName, parse_proxy};
+use ringway_wire::{AlpnProtocol, HelloProgress, HostName, Parse, Reason, ServerName, parse_proxy};
 
 use crate::announce::Said;
 use crate::effects::source_key;
-use crate::names::NameTable;
+use crate::names::{Found, NameTable};
 use crate::worker::Worker;
 
 /// What a listener reads of a connection before it routes it.
@@ -38,6 +38,20 @@ impl Inspect {
             return true;
         };
         trusted.verdict(peer.ip()) == Verdict::Allow
+    }
+
+    /// The rule that a name meets, if there is one.
+    pub(crate) fn find(
+        &self,
+        name: &HostName,
+        offered: impl Iterator<Item = AlpnProtocol> + Clone,
+    ) -> Option<Found<'_>> {
+        self.names.as_ref()?.find(name, offered)
+    }
+
+    /// Where what no rule leads anywhere goes.
+    pub(crate) fn to_default(&self) -> Result<u16, RefusedReason> {
+        self.default.ok_or(RefusedReason::NoRoute)
     }
 }
 
@@ -92,8 +106,8 @@ impl Inspection {
         }
     }
 
-    fn read_hello(&mut self, names: &NameTable, bytes: &[u8], default: Option<u16>) -> Decision {
-        let to_default = || default.ok_or(RefusedReason::NoRoute).map(Some);
+    fn read_hello(&mut self, inspect: &Inspect, bytes: &[u8]) -> Decision {
+        let to_default = || inspect.to_default().map(Some);
         match self.hello.parse(bytes) {
             Parse::NeedMore { .. } => Ok(None),
             // Something else is spoken here.
@@ -104,10 +118,8 @@ impl Inspection {
                 ServerName::Absent | ServerName::Invalid(_) => to_default(),
                 ServerName::Host(name) => {
                     self.said.hear(&name, hello.alpn);
-                    match names.route(&name, hello.alpn) {
-                        Some(route) => Ok(Some(route)),
-                        None => to_default(),
-                    }
+                    let found = inspect.find(&name, hello.alpn);
+                    found.map_or_else(to_default, |found| Ok(Some(found.route)))
                 }
             },
         }
@@ -155,12 +167,12 @@ impl Worker {
             }
             gate.admit_source(&mut held.permit, source.map(|at| at.ip()), self.now)?;
         }
-        let Some(names) = &inspect.names else {
-            return inspect.default.ok_or(RefusedReason::NoRoute).map(Some);
-        };
+        if inspect.names.is_none() {
+            return inspect.to_default().map(Some);
+        }
         let begin = inspection.header_len as usize;
         let Some(second) = waiting.next() else {
-            return inspection.read_hello(names, &first_bytes[begin..], inspect.default);
+            return inspection.read_hello(inspect, &first_bytes[begin..]);
         };
         let rest = std::iter::once(second).chain(waiting);
         let len: u32 = rest.clone().map(|chunk| chunk.len).sum();
@@ -173,7 +185,7 @@ impl Worker {
         self.scratch.clear();
         self.scratch.extend_from_slice(&first_bytes[begin..]);
         rest.for_each(|chunk| self.scratch.extend_from_slice(bytes_of(&self.ring, chunk)));
-        inspection.read_hello(names, &self.scratch, inspect.default)
+        inspection.read_hello(inspect, &self.scratch)
     }
 
     /// From here on it is a connection like any other, on its route.

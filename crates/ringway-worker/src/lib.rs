@@ -29,6 +29,7 @@ mod names;
 mod outlier;
 mod rate;
 mod record;
+mod rehearse;
 mod slots;
 mod sources;
 mod spec;
@@ -44,10 +45,11 @@ pub use apply::{AccessUpdate, Acknowledge, PoolUpdate, Update};
 pub use inspect::Inspect;
 pub use limit::Limit;
 pub use mailbox::{Lent, Message};
-pub use names::{NameRule, NameTable};
+pub use names::{Found, NameRule, NameTable};
 pub use outlier::{EjectionNotice, NoticeSink};
 pub use rate::SharedRate;
 pub use record::labels_of;
+pub use rehearse::{PoolCopy, Reception, Visitor};
 pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
     BUFFERS_MAX, BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, SocketSpec,

@@ -26,6 +26,13 @@ impl Limit {
         }
     }
 
+    /// Another limit that stands as this one does now: what is taken of it is taken of nobody.
+    pub(crate) fn copied(&self) -> Limit {
+        let copy = Limit::new(self.most());
+        copy.adopt(self.open());
+        copy
+    }
+
     /// Counts what was open before there was this limit; it may exceed the maximum then.
     pub(crate) fn adopt(&self, open: u64) {
         self.open.fetch_add(open, Ordering::Relaxed);

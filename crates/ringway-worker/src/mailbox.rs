@@ -11,6 +11,7 @@ use ringway_balance::{BackendIndex, Eligibility};
 use ringway_metrics::WorkerHistograms;
 
 use crate::apply::{Acknowledge, Update};
+use crate::rehearse::PoolCopy;
 
 /// A listening socket of a worker.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub enum Message {
     Share(Arc<[u64]>),
     /// Copy the histograms out for a scrape. What a scrape makes of the copy is not the worker's time.
     Histograms(SyncSender<WorkerHistograms>),
+    /// Copy a pool out for somebody who asks what it would choose.
+    Pool(u16, SyncSender<Option<Box<PoolCopy>>>),
     /// Show that the loop turns.
     Ping(SyncSender<()>),
 }

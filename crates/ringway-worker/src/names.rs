@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use ringway_wire::{Alpn, HostName};
+use ringway_wire::{AlpnProtocol, HostName};
 
 /// One rule: a name and what must be offered with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,19 @@ pub struct NameRule {
 pub struct NameTable {
     exact: HashMap<Box<str>, Vec<Choice>>,
     below: HashMap<Box<str>, Vec<Choice>>,
+}
+
+/// The rule that a name met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Where to.
+    pub route: u16,
+    /// Its name; for a wildcard what follows `*.`.
+    pub name: &'a str,
+    /// Whether it is a wildcard.
+    pub is_wildcard: bool,
+    /// The protocols it asks for, if any.
+    pub protocols: &'a [Vec<u8>],
 }
 
 #[derive(Clone, Debug)]
@@ -58,20 +71,32 @@ impl NameTable {
         table
     }
 
-    /// The route of a client that asks for `name` and offers these protocols.
-    pub fn route(&self, name: &HostName, offered: Alpn<'_>) -> Option<u16> {
+    /// The rule for a client that asks for `name` and offers these protocols.
+    pub fn find(
+        &self,
+        name: &HostName,
+        offered: impl Iterator<Item = AlpnProtocol> + Clone,
+    ) -> Option<Found<'_>> {
         let name = name.as_str();
-        let exact = self.exact.get(name).into_iter();
+        let exact = self.exact.get_key_value(name).map(|entry| (entry, false));
         let above = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
-        let below = above.filter_map(|above| self.below.get(above));
-        let mut choices = exact.chain(below).flatten();
-        let chosen = choices.find(|choice| choice.is_met_by(offered));
-        chosen.map(|choice| choice.route)
+        let below = above.filter_map(|above| self.below.get_key_value(above));
+        let mut names = exact.into_iter().chain(below.map(|entry| (entry, true)));
+        names.find_map(|((name, choices), is_wildcard)| {
+            let mut choices = choices.iter();
+            let chosen = choices.find(|choice| choice.is_met_by(offered.clone()))?;
+            Some(Found {
+                route: chosen.route,
+                name,
+                is_wildcard,
+                protocols: &chosen.protocols,
+            })
+        })
     }
 }
 
 impl Choice {
-    fn is_met_by(&self, mut offered: Alpn<'_>) -> bool {
+    fn is_met_by(&self, mut offered: impl Iterator<Item = AlpnProtocol>) -> bool {
         let is_asked_for = |name: &[u8]| self.protocols.iter().any(|asked| asked == name);
         self.protocols.is_empty() || offered.any(|protocol| is_asked_for(protocol.as_bytes()))
     }

@@ -25,6 +25,14 @@ impl SharedRate {
         }
     }
 
+    /// Another bucket, as full as this one is now: what is taken of it is taken of nobody.
+    pub(crate) fn copied(&self) -> SharedRate {
+        SharedRate {
+            full_at: AtomicU64::new(self.full_at.load(Ordering::Relaxed)),
+            rate: self.rate,
+        }
+    }
+
     /// Takes a token, if one is left.
     pub fn try_take(&self, now: Tick) -> bool {
         let take = |full_at| {

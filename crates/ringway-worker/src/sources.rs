@@ -69,6 +69,30 @@ impl SourceLimit {
         self.most.store(most.get(), Ordering::Relaxed);
     }
 
+    /// The maximum.
+    pub fn most(&self) -> u32 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// How many `source` has now.
+    pub fn open(&self, source: SourceKey) -> u32 {
+        self.open
+            .with(source, |open, _| open.get(&source).copied().unwrap_or(0))
+    }
+
+    /// Another limit in which `source` has what it has here now, and nobody else has anything.
+    pub(crate) fn copied(&self, source: SourceKey) -> SourceLimit {
+        let copy = SourceLimit {
+            open: Parts::new(HashMap::new),
+            most: AtomicU32::new(self.most()),
+        };
+        let count = self.open(source);
+        if count > 0 {
+            copy.open.with(source, |open, _| open.insert(source, count));
+        }
+        copy
+    }
+
     /// Takes one for `source`, if one is left.
     pub fn try_acquire(&self, source: SourceKey) -> bool {
         self.open.with(source, |open, _| {
@@ -110,6 +134,20 @@ impl SourceRate {
             buckets: Parts::new(|| SourceBuckets::new(RATED_SOURCES / PARTS)),
             rate,
         }
+    }
+
+    /// Another table in which `source` has the bucket it has here now, and everybody else a full one.
+    pub(crate) fn copied(&self, source: SourceKey) -> SourceRate {
+        let full_at = self
+            .buckets
+            .with(source, |buckets, hash| buckets.full_at(source, hash));
+        let copy = SourceRate {
+            buckets: Parts::new(|| SourceBuckets::new(1)),
+            rate: self.rate,
+        };
+        copy.buckets
+            .with(source, |buckets, hash| buckets.put(source, hash, full_at));
+        copy
     }
 
     /// Takes a token of `source`, if one is left.

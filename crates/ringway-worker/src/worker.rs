@@ -457,6 +457,7 @@ impl Worker {
                 Message::Lend(reply) => drop(reply.try_send(self.acceptor.lend())),
                 Message::Share(cookies) => self.acceptor.share(&cookies),
                 Message::Histograms(reply) => drop(reply.try_send(self.histograms.clone())),
+                Message::Pool(pool, reply) => self.tell_pool(pool, &reply),
                 Message::Ping(reply) => drop(reply.try_send(())),
             }
         }

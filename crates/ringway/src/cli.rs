@@ -93,6 +93,14 @@ pub(crate) enum Command {
         after_help = "Example: ringway top --admin unix:/run/ringway/admin.sock"
     )]
     Top(TopArgs),
+    /// Say what would become of a connection: rule, pool, backend, and why
+    #[command(
+        long_about = "Say what a running instance would do with a connection: which worker, whether it is let in,\n\
+            which route and pool, which backend, and why not the others.\n\n\
+            Nothing comes of it: no place is taken, no turn passes. Wrong arguments are exit code 2.",
+        after_help = "Example: ringway explain --listener web --source 192.0.2.7:5000 --sni api.example.com"
+    )]
+    Explain(ExplainArgs),
     /// Let a running instance finish its connections and exit
     #[command(
         long_about = "Let a running instance finish its connections and exit.\n\n\
@@ -242,6 +250,30 @@ pub(crate) struct StatusArgs {
     /// List every backend, also where there are many that are up
     #[arg(long, conflicts_with = "json")]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) instance: Instance,
+    /// The listener it would come to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: String,
+    /// The client; where a PROXY header is required, the client that it announces
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) source: Option<String>,
+    /// The server name it would ask for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
+    /// The protocols it would offer, with commas between them
+    #[arg(long, value_name = "PROTOCOLS")]
+    pub(crate) alpn: Option<String>,
+    /// Who would send the PROXY header [default: somebody who is trusted]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) sender: Option<String>,
+    /// Print the answer as it came, in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

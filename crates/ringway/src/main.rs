@@ -12,6 +12,7 @@ mod client;
 mod demo;
 mod doctor;
 mod drain;
+mod explain;
 mod failure;
 mod logs;
 mod output;
@@ -59,6 +60,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Status(args) => status::status(&args),
         Command::Backend(args) => backend::backend(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Reload(args) => reload::reload(&args),
         Command::Completions(args) => packaging::completions(&args),

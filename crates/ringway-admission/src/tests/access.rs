@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use crate::{AccessList, Verdict};
+use crate::{AccessList, Verdict, deciding};
 
 fn networks(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -181,6 +181,14 @@ proptest! {
                 slow_verdict(&allow, &deny, address),
                 "{}", address
             );
+            // The network that is named as the reason decides alone as it does among the others.
+            let named = deciding(&allow, &deny, address);
+            let alone = |list: &[IpNet]| -> Vec<IpNet> {
+                list.iter().filter(|network| Some(*network) == named).copied().collect()
+            };
+            let alone = AccessList::new(&alone(&allow), &alone(&deny));
+            prop_assert_eq!(alone.verdict(address), list.verdict(address), "{} {:?}", address, named);
+            prop_assert_eq!(named.is_some(), allow.iter().chain(&deny).any(|network| holds(network, address)));
         }
     }
 }

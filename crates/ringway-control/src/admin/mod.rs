@@ -9,6 +9,7 @@
 
 mod backend;
 mod bounded;
+mod explain;
 mod guard;
 mod page;
 mod routes;

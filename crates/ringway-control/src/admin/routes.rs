@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::bounded::Seats;
 use super::guard::{self, Guard};
-use super::{backend, page};
+use super::{backend, explain, page};
 use crate::instance::Instance;
 use crate::reload::{self, Outcome, RefusalKind, Wish};
 use crate::status::{PoolStatus, Status};
@@ -43,14 +43,11 @@ impl IntoResponse for Refusal {
 }
 
 pub(super) fn refusal(status: StatusCode, error: impl Into<String>) -> Refusal {
-    let error = error.into();
-    Refusal(
-        status,
-        ErrorBody {
-            error,
-            detail: Vec::new(),
-        },
-    )
+    refusal_with(status, error.into(), Vec::new())
+}
+
+pub(super) fn refusal_with(status: StatusCode, error: String, detail: Vec<String>) -> Refusal {
+    Refusal(status, ErrorBody { error, detail })
 }
 
 pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
@@ -72,7 +69,7 @@ pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
             "/v1/pools/{pool}/backends/{address}",
             patch(backend::change),
         )
-        .route("/v1/explain", get(unsupported("explain")))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/reload", post(reload))
         .route("/v1/upgrade", post(upgrade))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such path"))

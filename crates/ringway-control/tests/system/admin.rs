@@ -86,7 +86,9 @@ fn errors_are_json_with_the_right_code() {
         (line("POST", "/v1/reload", ""), 422),
         (line("POST", "/v1/upgrade", ""), 501),
         (line("PATCH", "/v1/pools/web/backends/127.0.0.1:1", ""), 400),
-        (line("GET", "/v1/explain?listener=web", ""), 501),
+        (line("GET", "/v1/explain?listener=web", ""), 400),
+        (line("GET", "/v1/explain?listener=wbe", ""), 404),
+        (line("POST", "/v1/explain?listener=web", ""), 405),
         (
             line("POST", "/v1/reload", "Content-Length: 1000000\r\n"),
             413,

@@ -3,7 +3,7 @@
 use crate::process::{RINGWAY, ringway, to_end};
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "run",
     "check",
     "schema",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 10] = [
     "doctor",
     "status",
     "drain",
+    "explain",
     "completions",
     "man",
 ];

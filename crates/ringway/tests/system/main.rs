@@ -37,6 +37,7 @@ mod descriptors;
 mod ejection;
 mod ends;
 mod exhaustion;
+mod explain;
 mod failover;
 mod frozen;
 mod health;
