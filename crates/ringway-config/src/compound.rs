@@ -23,6 +23,9 @@ pub(crate) struct Off;
 /// `auto`
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Auto;
+/// `client`
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Client;
 /// `same`
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Same;
@@ -32,6 +35,9 @@ impl Keyword for Off {
 }
 impl Keyword for Auto {
     const WORD: &'static str = "auto";
+}
+impl Keyword for Client {
+    const WORD: &'static str = "client";
 }
 impl Keyword for Same {
     const WORD: &'static str = "same";

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crate::limits::QUOTE_CHARS_MAX;
 use crate::model::{
-    Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Listener, ListenerLimits,
-    ListenerTimeouts, Log, Pool, ProxyProtocol, Route, Shutdown, TcpOptions, Workers,
+    Access, AccessLog, Backend, CheckKind, Config, ConnectSource, HealthCheck, Listener,
+    ListenerLimits, ListenerTimeouts, Log, Pool, ProxyProtocol, Route, Shutdown, TcpOptions,
+    Workers,
 };
 use crate::routes::NamePattern;
 
@@ -309,6 +310,17 @@ fn tcp_facts(tcp: &TcpOptions) -> [Fact; 8] {
     ]
 }
 
+fn source(source: &ConnectSource) -> String {
+    match source {
+        ConnectSource::Any => "[]".to_owned(),
+        ConnectSource::Addresses(addresses) => {
+            let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            format!("[{}]", texts.join(", "))
+        }
+        ConnectSource::Client => "client".to_owned(),
+    }
+}
+
 fn pool_facts(pool: &Pool) -> Vec<Fact> {
     let Pool {
         name: _,
@@ -319,6 +331,7 @@ fn pool_facts(pool: &Pool) -> Vec<Fact> {
         slow_start,
         connect_timeout,
         connect_attempts,
+        connect_source,
         send_proxy,
         when_backend_down,
         when_all_down,
@@ -339,6 +352,7 @@ fn pool_facts(pool: &Pool) -> Vec<Fact> {
         ("slow_start", optional_time(*slow_start)),
         ("connect.timeout", time(*connect_timeout)),
         ("connect.attempts", connect_attempts.to_string()),
+        ("connect.source", source(connect_source)),
         (
             "send_proxy_protocol",
             send_proxy.as_ref().map_or_else(off, lower),

@@ -9,7 +9,7 @@ use ringway_flow::RelayMode;
 use crate::address::{BackendAddress, BindAddress};
 use crate::amounts::{Int, Rate, Seconds, Size, Time};
 use crate::check_values::{Bytes, HostHeader, RequestPath};
-use crate::compound::{Auto, List, Named, Off, OneOrMany, Or, OrNull, Same, Words};
+use crate::compound::{Auto, Client, List, Named, Off, OneOrMany, Or, OrNull, Same, Words};
 use crate::grammar::Preset::{Absent, Is, Required};
 use crate::grammar::mapping;
 use crate::limits::{
@@ -225,7 +225,8 @@ mapping! {
     Connect {
         "timeout" timeout: Time<1, CONNECT_MS_MAX> = Is("3s"), "of one attempt";
         "attempts" attempts: Int<1, 16> = Is("3"), "each on another backend";
-        "source" source: AnyList<LocalIp> = Is("[]"), "local addresses to connect from";
+        "source" source: Or<Client, AnyList<LocalIp>> = Is("[]"),
+            "local addresses to connect from, in turn; client: the client's own (IP_TRANSPARENT)";
     }
 }
 

@@ -42,7 +42,7 @@ pub use address::{AddressError, AdminBind, BackendAddress, BindAddress};
 pub use difference::{Change, What, difference};
 pub use load::{LoadError, load, load_settled, parse};
 pub use model::{
-    Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
+    Access, AccessLog, Backend, CheckKind, Config, ConnectSource, HealthCheck, Keepalive, Listener,
     ListenerLimits, ListenerTimeouts, Log, LogFormat, LogLevel, Over, Pool, ProxyProtocol,
     ProxyProtocolMode, Route, Shutdown, TcpOptions, WhenBackendDown, Workers,
 };

@@ -17,7 +17,7 @@ use crate::compound::{Entry, List, OneOrMany, OrNull};
 use crate::keys;
 use crate::listener_rules;
 use crate::model::{
-    Access, AccessLog, Backend, CheckKind, Config, HealthCheck, Keepalive, Listener,
+    Access, AccessLog, Backend, CheckKind, Config, ConnectSource, HealthCheck, Keepalive, Listener,
     ListenerLimits, ListenerTimeouts, Log, Pool, ProxyProtocol, Route, Shutdown, TcpOptions,
 };
 use crate::pool_rules;
@@ -393,8 +393,21 @@ fn pool(entry: &Entry<keys::Pool>, found: &mut Collector<'_>) -> Option<Pool> {
         slow_start: raw.slow_start.get()?.value().map(|Time(over)| *over),
         connect_timeout: connect.timeout.get()?.0,
         connect_attempts: connect.attempts.get()?.0,
+        connect_source: connect_source(connect)?,
         when_backend_down: *raw.when_backend_down.get()?,
         when_all_down: *raw.when_all_down.get()?,
+    })
+}
+
+fn connect_source(raw: &keys::Connect) -> Option<ConnectSource> {
+    let Some(List(items)) = raw.source.get()?.value() else {
+        return Some(ConnectSource::Client);
+    };
+    let addresses = items.iter().map(|item| Some(item.get()?.0));
+    let addresses = addresses.collect::<Option<Vec<_>>>()?;
+    Some(match addresses.is_empty() {
+        true => ConnectSource::Any,
+        false => ConnectSource::Addresses(addresses),
     })
 }
 

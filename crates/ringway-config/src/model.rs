@@ -3,6 +3,7 @@
 //! address is bound twice, no pool is empty or holds an address twice, and every number is inside
 //! the range the kernel takes.
 
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -286,6 +287,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// Attempts for one connection, each on another backend.
     pub connect_attempts: u32,
+    /// The local address of connections to backends.
+    pub connect_source: ConnectSource,
     /// What happens to established connections of a backend that goes down.
     pub when_backend_down: WhenBackendDown,
     /// What happens to new connections while all backends are down.
@@ -305,10 +308,23 @@ impl Pool {
             slow_start: None,
             connect_timeout: Duration::from_secs(3),
             connect_attempts: 3,
+            connect_source: ConnectSource::default(),
             when_backend_down: WhenBackendDown::Keep,
             when_all_down: WhenAllDown::Try,
         }
     }
+}
+
+/// Where connections to backends come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ConnectSource {
+    /// The kernel chooses.
+    #[default]
+    Any,
+    /// One of these, in turn, of the family of the backend; never empty, none twice.
+    Addresses(Vec<IpAddr>),
+    /// The client's own.
+    Client,
 }
 
 /// The contract's defaults.

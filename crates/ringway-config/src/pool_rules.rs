@@ -2,6 +2,7 @@
 //! by `lower.rs` from the same values.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ringway_balance::Algorithm;
 
@@ -9,7 +10,7 @@ use crate::address::BackendAddress;
 use crate::compound::List;
 use crate::keys::{self, CheckType};
 use crate::problem::{Collector, quoted};
-use crate::values::Statuses;
+use crate::values::{LocalIp, Statuses};
 use crate::walk::Field;
 
 /// The backends of a pool, as far as they could be read.
@@ -40,6 +41,9 @@ pub(crate) fn check(raw: &keys::Pool, found: &mut Collector<'_>) {
         check_ejections(outlier, found);
     }
     check_slow_start(raw, found);
+    if let Some(connect) = raw.connect.get() {
+        check_sources(connect, raw, found);
+    }
 }
 
 fn reject<T>(found: &mut Collector<'_>, field: &Field<T>, message: impl Into<String>) {
@@ -95,6 +99,42 @@ fn check_ejections(outlier: &keys::Outlier, found: &mut Collector<'_>) {
     } else {
         let message = format!("{first:?} is longer than {longest:?}: write `max_ejection` too");
         reject(found, &outlier.ejection, message);
+    }
+}
+
+/// Each is an address, and each backend has one of its own family.
+fn check_sources(connect: &keys::Connect, raw: &keys::Pool, found: &mut Collector<'_>) {
+    let Some(List(items)) = connect.source.get().and_then(|source| source.value()) else {
+        return;
+    };
+    let mut seen: BTreeMap<IpAddr, u32> = BTreeMap::new();
+    for item in items {
+        let Some(LocalIp(address)) = item.get() else {
+            return;
+        };
+        let shown = quoted(&address.to_string());
+        if address.is_unspecified() || address.is_multicast() {
+            reject(found, item, format!("{shown} is no address of a host"));
+        } else if let Some(line) = seen.insert(*address, item.span.line) {
+            let message = format!("{shown} is in this list already, on line {line}");
+            reject(found, item, message);
+        }
+    }
+    if seen.is_empty() {
+        return;
+    }
+    let addresses = backends(Some(raw)).iter().filter_map(Field::get);
+    for address in addresses.filter_map(|backend| backend.address.get()) {
+        let BackendAddress::Tcp(backend) = address else {
+            continue;
+        };
+        if !seen.keys().any(|own| own.is_ipv4() == backend.is_ipv4()) {
+            let family = if backend.is_ipv4() { "IPv4" } else { "IPv6" };
+            let shown = quoted(&backend.to_string());
+            let message =
+                format!("no {family} address is among them, and backend {shown} needs one");
+            reject(found, &connect.source, message);
+        }
     }
 }
 

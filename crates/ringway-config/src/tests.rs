@@ -161,6 +161,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("pools.*.slow_start", "7s"),
     ("pools.*.connect.timeout", "7s"),
     ("pools.*.connect.attempts", "7"),
+    ("pools.*.connect.source", "client"),
     ("pools.*.when_backend_down", "close"),
     ("pools.*.when_all_down", "refuse"),
     ("admin.bind", "off"),
@@ -192,7 +193,6 @@ fn needed_by(key: &str) -> Vec<(&'static str, &'static str)> {
 /// For every unsupported key a value that asks for it.
 const REFUSED: &[(&str, &str)] = &[
     ("listeners.*.protocol", "udp"),
-    ("pools.*.connect.source", "[10.0.0.1]"),
     ("pools.*.discover", "{dns: a.example}"),
 ];
 
@@ -351,6 +351,21 @@ fn what_is_not_supported_is_still_checked() {
             "pools.*.connect.source",
             "['10.0.0.1:80']",
             "is not an IP address without a port",
+        ),
+        (
+            "pools.*.connect.source",
+            "[10.0.0.1, '10.0.0.1']",
+            "is in this list already",
+        ),
+        (
+            "pools.*.connect.source",
+            "[0.0.0.0]",
+            "is no address of a host",
+        ),
+        (
+            "pools.*.connect.source",
+            "['::1']",
+            "no IPv4 address is among them",
         ),
         ("admin.token_file", "token", "is not a path"),
         (

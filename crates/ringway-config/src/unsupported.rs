@@ -21,7 +21,6 @@ const fn row(key: &'static str, only: &'static str) -> Unsupported {
 /// Every key that is not supported.
 pub(crate) static UNSUPPORTED: &[Unsupported] = &[
     row("listeners.*.protocol", "tcp"),
-    row("pools.*.connect.source", "[]"),
     Unsupported {
         key: "pools.*.discover",
         only: None,

@@ -2,6 +2,7 @@
 //! says what, where, and what to do about it.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ringway_keeper::SpawnError;
@@ -122,6 +123,16 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Connections to backends cannot come from there.
+    #[error("pool `{pool}`: connect.source: {}", source_message(*address, source))]
+    Source {
+        /// The pool's name.
+        pool: String,
+        /// The address as configured; none where it is to be the client's.
+        address: Option<IpAddr>,
+        /// Why.
+        source: io::Error,
+    },
     /// A list would be too long.
     #[error(
         "more than 65,534 listeners, addresses, or backends of one pool, those that have left and still have \
@@ -162,15 +173,18 @@ impl StartError {
                 SpawnError::RingDenied(_) | SpawnError::Ring(_) => StartErrorKind::Kernel,
                 _ => StartErrorKind::Runtime,
             },
-            StartError::LimitTooHigh { .. } | StartError::TooFewDescriptors { .. } => {
-                StartErrorKind::Kernel
-            }
+            StartError::LimitTooHigh { .. }
+            | StartError::TooFewDescriptors { .. }
+            | StartError::Source { address: None, .. } => StartErrorKind::Kernel,
             StartError::Bind { .. }
             | StartError::Admin { .. }
             | StartError::AdminToken { .. }
             | StartError::Cpu { .. }
             | StartError::AccessLog { .. }
             | StartError::Backend { .. }
+            | StartError::Source {
+                address: Some(_), ..
+            }
             | StartError::NoPlace
             | StartError::Inherited { .. }
             | StartError::Upgrade(_)
@@ -208,6 +222,28 @@ fn keeper_remedy(error: &SpawnError) -> &'static str {
              fewer workers (`workers: N`)"
         }
         _ => "run `ringway doctor` to see what this kernel allows",
+    }
+}
+
+/// What is in the way of a source, and what helps.
+fn source_message(address: Option<IpAddr>, error: &io::Error) -> String {
+    let Some(address) = address else {
+        return match Errno::from_io_error(error) {
+            Some(Errno::PERM) => "client: the kernel lets this process use no address but its own \
+                 (IP_TRANSPARENT): grant CAP_NET_ADMIN or CAP_NET_RAW (AmbientCapabilities= of systemd, \
+                 --cap-add of docker), or remove the key"
+                .to_owned(),
+            _ => format!("client: {error} (IP_TRANSPARENT): remove the key"),
+        };
+    };
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) => format!(
+            "{address} is not an address of this host: write one that `ip address` shows, or add it there"
+        ),
+        Some(Errno::AFNOSUPPORT) => {
+            format!("{address}: this host has no IPv6: write an IPv4 address, or switch IPv6 on")
+        }
+        _ => format!("{address}: {error}: write another address"),
     }
 }
 

@@ -3,11 +3,12 @@
 //! A keeper shares its worker's CPU. Invariant: every backend with checks has exactly one keeper.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringway_config::{BackendAddress, CheckKind, Config, HealthCheck};
+use ringway_config::{BackendAddress, CheckKind, Config, ConnectSource, HealthCheck, Pool};
 use ringway_health::{Check, http_request, key_of, owner};
 use ringway_keeper::{KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn};
 use ringway_wire::{Addresses, Command, Extensions, ProxyVersion, V1_LINE_MAX, write_v1, write_v2};
@@ -38,6 +39,7 @@ pub(crate) fn targets(
             let address = probe_address(&backend.address, check);
             by_keeper[usize::from(keeper)].push(Target {
                 key,
+                sources: sources(pool),
                 preface: preface(pool.send_proxy, check),
                 check: Arc::new(probe_check(check, &address)),
                 address,
@@ -46,6 +48,14 @@ pub(crate) fn targets(
         }
     }
     by_keeper
+}
+
+/// A check has no client to come from: the kernel chooses its address then.
+fn sources(pool: &Pool) -> Arc<[IpAddr]> {
+    match &pool.connect_source {
+        ConnectSource::Addresses(addresses) => addresses.as_slice().into(),
+        ConnectSource::Any | ConnectSource::Client => Arc::default(),
+    }
 }
 
 fn probe_address(address: &BackendAddress, check: &HealthCheck) -> ProbeAddress {

@@ -115,6 +115,7 @@ impl Keeper {
             waker: self.ready.waker(key),
             probe: Box::pin(probe(
                 slot.target.address.clone(),
+                Arc::clone(&slot.target.sources),
                 Arc::clone(&slot.target.preface),
                 Arc::clone(&slot.target.check),
             )),

@@ -6,14 +6,15 @@
 //! leaves no socket behind, not even one in TIME_WAIT.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use monoio::net::UnixStream;
 use ringway_health::{Answer, Check, Judgement, ProbeFailure, ProbeResult};
+use ringway_uring::bind_local;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -51,11 +52,12 @@ impl From<Errno> for Miss {
 /// Connects once, sends the preface, asks what `check` asks and says how that went.
 pub(crate) async fn probe(
     address: ProbeAddress,
+    sources: Arc<[IpAddr]>,
     preface: Arc<[u8]>,
     check: Arc<Check>,
 ) -> ProbeResult {
     let outcome = match address {
-        ProbeAddress::Tcp(address) => probe_tcp(address, &preface, &check).await,
+        ProbeAddress::Tcp(address) => probe_tcp(address, &sources, &preface, &check).await,
         ProbeAddress::Unix(path) => probe_unix(&path, &preface, &check).await,
     };
     match outcome {
@@ -65,13 +67,42 @@ pub(crate) async fn probe(
     }
 }
 
-async fn probe_tcp(address: SocketAddr, preface: &[u8], check: &Check) -> Result<(), Miss> {
+async fn probe_tcp(
+    address: SocketAddr,
+    sources: &[IpAddr],
+    preface: &[u8],
+    check: &Check,
+) -> Result<(), Miss> {
+    let mut own = sources
+        .iter()
+        .filter(|source| source.is_ipv4() == address.is_ipv4())
+        .peekable();
+    let socket = loop {
+        let source = own.next().copied();
+        match connected(address, source).await {
+            Err(error) if is_no_port(&error) && own.peek().is_some() => {}
+            outcome => break outcome?,
+        }
+    };
+    introduce(&socket, preface)?;
+    ask(&socket, check).await
+}
+
+fn is_no_port(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error())
+}
+
+/// A connection to there, from an address of this host if one is given.
+async fn connected(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // Closing resets the connection. A FIN would leave a socket in TIME_WAIT on this side for a minute after
     // each probe, and with enough backends no port for the traffic. The price: the server may find a reset
     // on the connection it accepts, as with other balancers that do the same.
     socket.set_linger(Some(Duration::ZERO))?;
+    if let Some(source) = source {
+        bind_local(socket.as_fd(), source)?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
             readiness(&socket)?.writable(false).await?;
@@ -79,8 +110,7 @@ async fn probe_tcp(address: SocketAddr, preface: &[u8], check: &Check) -> Result
         outcome => outcome?,
     }
     connected_to(&socket, address)?;
-    introduce(&socket, preface)?;
-    ask(&socket, check).await
+    Ok(socket)
 }
 
 /// The runtime wants to own what it waits for, gives no access to SO_ERROR, and waits for types of its own
@@ -201,6 +231,7 @@ mod tests {
     fn run(address: ProbeAddress) -> ProbeResult {
         crate::thread::build_runtime().unwrap().block_on(probe(
             address,
+            Arc::default(),
             Arc::default(),
             Arc::new(Check::Connect),
         ))

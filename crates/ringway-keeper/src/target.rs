@@ -1,6 +1,6 @@
 //! What a keeper is told and what it tells. Plain values and one trait; nothing here decides anything.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Target {
     pub key: BackendKey,
     /// Where to connect to.
     pub address: ProbeAddress,
+    /// Local addresses to connect from: the first that has a port left; none where the kernel chooses.
+    pub sources: Arc<[IpAddr]>,
     /// Sent before anything that is asked: a PROXY header, where the backend expects one.
     pub preface: Arc<[u8]>,
     /// What is asked there.

@@ -49,6 +49,7 @@ fn third_result(address: ProbeAddress, check: Check, timeout_ms: u64) -> ProbeRe
     let target = Target {
         key: key(1),
         address,
+        sources: Arc::default(),
         preface: Arc::default(),
         check: Arc::new(check),
         params: params(timeout_ms, timeout_ms),
@@ -78,6 +79,7 @@ fn found(check: Check, serve: fn(TcpStream)) -> ProbeResult {
         }
     });
     let target = Target {
+        sources: Arc::default(),
         preface: Arc::default(),
         check: Arc::new(check),
         ..target(1, address, params(20_000, 20_000))
@@ -356,6 +358,7 @@ fn nginx_answers_what_it_was_told_to() {
             statuses: vec![SUCCESS],
         };
         let target = Target {
+            sources: Arc::default(),
             preface: Arc::default(),
             check: Arc::new(check),
             ..target(1, address, params(100, 100))

@@ -216,6 +216,7 @@ fn a_unix_listener_with_a_full_queue_times_out_and_recovers() {
     let target = Target {
         key: key(1),
         address: ProbeAddress::Unix(path),
+        sources: Arc::default(),
         preface: Arc::default(),
         check: Arc::new(Check::Connect),
         params: params(50, 50),

@@ -25,6 +25,8 @@ macro_rules! names {
 impl Errno {
     /// No descriptor left in this process.
     pub const MFILE: Errno = Errno(libc::EMFILE);
+    /// An address of another family than that of the socket.
+    pub const AFNOSUPPORT: Errno = Errno(libc::EAFNOSUPPORT);
     /// The answer to a cancelled operation.
     pub const CANCELED: Errno = Errno(libc::ECANCELED);
 
@@ -87,7 +89,7 @@ impl Errno {
         self.is_descriptor_limit() || matches!(self.0, libc::ENOBUFS | libc::ENOMEM)
     }
 
-    /// EADDRNOTAVAIL: no local port is left towards the address.
+    /// EADDRNOTAVAIL: no local port is left towards the address, or the local address is gone.
     pub const fn is_no_ports(self) -> bool {
         self.0 == libc::EADDRNOTAVAIL
     }

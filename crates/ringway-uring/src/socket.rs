@@ -5,7 +5,7 @@
 //! kernel thread. Every socket made here is non-blocking and close-on-exec.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -178,6 +178,11 @@ impl ConnectAddress {
     /// Whether it is a Unix socket's.
     pub fn is_unix(&self) -> bool {
         self.0.domain() == Domain::UNIX
+    }
+
+    /// The address, where it is one of IP.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.0.as_socket().map(|address| address.ip())
     }
 
     /// As the system calls take it.

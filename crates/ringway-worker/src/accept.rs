@@ -412,6 +412,7 @@ impl Worker {
             tried: ringway_balance::Tried::new(),
             waits_for: None,
             queue_full: None,
+            origins_left: 0,
             connected: None,
             permit,
             key: client.map_or(0, crate::effects::source_key),

@@ -17,7 +17,7 @@ use ringway_uring::{Errno, connect_now, connect_socket, pending_error};
 
 use crate::dispatch::fault;
 use crate::tag::Tag;
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerPool};
 
 /// From one look for a descriptor to the next.
 const DESCRIPTOR_PAUSE: Span = Span::from_micros(2_000);
@@ -92,16 +92,59 @@ impl Worker {
         self.on_begun(slot, begun)
     }
 
+    /// The ring could not connect. From another local address it may.
+    fn not_connected(&mut self, slot: u32, errno: Errno) -> Option<Input> {
+        if !self.has_another_origin(slot, errno) {
+            return Some(self.attempt_failed(slot, errno));
+        }
+        if let Some(socket) = self.slots.get_mut(slot).sockets.back.take() {
+            self.ring.close(socket);
+        }
+        let begun = self.connect_from_next(slot);
+        self.on_begun(slot, begun)
+    }
+
     /// A Unix socket's connect never waits, so it is called directly: in the ring, one that finds no
     /// place would start a kernel thread to find it again.
     fn begin_connect(&mut self, slot: u32) -> Result<Begun, Errno> {
+        let (pool, backend) = self.goal(slot);
+        let pool = &self.pools[pool];
+        let origins = pool.origin.count(&pool.backends[backend].address);
+        self.slots.get_mut(slot).origins_left = origins;
+        self.connect_from_next(slot)
+    }
+
+    /// The pool and the backend of the attempt in flight.
+    fn goal(&self, slot: u32) -> (usize, usize) {
         let held = self.slots.get(slot);
         let backend = held
             .backend
             .expect("invariant: an attempt in flight has a backend");
-        let pool = usize::from(self.routes[usize::from(held.route)].pool);
-        let address = &self.pools[pool].backends[backend.as_usize()].address;
+        let pool = self.routes[usize::from(held.route)].pool;
+        (usize::from(pool), backend.as_usize())
+    }
+
+    fn connect_from_next(&mut self, slot: u32) -> Result<Begun, Errno> {
+        loop {
+            let begun = self.connect_once(slot);
+            match begun {
+                Err(errno) if self.has_another_origin(slot, errno) => {}
+                Ok(_) | Err(_) => return begun,
+            }
+        }
+    }
+
+    fn connect_once(&mut self, slot: u32) -> Result<Begun, Errno> {
+        let (pool, backend) = self.goal(slot);
+        let held = self.slots.get_mut(slot);
+        held.origins_left = held.origins_left.saturating_sub(1);
+        let held = self.slots.get(slot);
+        let WorkerPool {
+            origin, backends, ..
+        } = &mut self.pools[pool];
+        let address = &backends[backend].address;
         let socket = connect_socket(address)?;
+        origin.bind(socket.as_fd(), address, held)?;
         let begun = if address.is_unix() {
             connect_now(socket.as_fd(), address)?;
             Begun::Connected
@@ -153,14 +196,14 @@ impl Worker {
         (place.is_offered && is_free()).then_some(backend)
     }
 
-    pub(crate) fn on_connected(&mut self, slot: u32, result: Result<(), Errno>) -> Input {
+    pub(crate) fn on_connected(&mut self, slot: u32, result: Result<(), Errno>) -> Option<Input> {
         match result {
-            Ok(()) => self.attempt_made(slot),
+            Ok(()) => Some(self.attempt_made(slot)),
             Err(errno) if errno.is_in_progress() => {
                 let told = pending_error(self.slots.get(slot).socket(Side::Back));
-                self.attempt_failed(slot, told.ok().flatten().unwrap_or(errno))
+                self.not_connected(slot, told.ok().flatten().unwrap_or(errno))
             }
-            Err(errno) => self.attempt_failed(slot, errno),
+            Err(errno) => self.not_connected(slot, errno),
         }
     }
 

@@ -101,9 +101,7 @@ impl Worker {
                 );
                 Some(Input::Sent { from, result })
             }
-            (Tag::Connect, CompletionKind::Connected(result)) => {
-                Some(self.on_connected(slot, result))
-            }
+            (Tag::Connect, CompletionKind::Connected(result)) => self.on_connected(slot, result),
             (Tag::PollIn(from), CompletionKind::Polled(_)) => Some(Input::Readable { from }),
             (Tag::PollOut(from), CompletionKind::Polled(result)) => {
                 self.on_polled_out(slot, from, result, more)

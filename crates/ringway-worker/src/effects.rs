@@ -89,6 +89,7 @@ impl Worker {
             Output::Connect => return self.connect(slot),
             Output::CancelConnect => {
                 let connect = token(Tag::Connect);
+                self.slots.get_mut(slot).origins_left = 0;
                 let answer = self.stop_waiting(slot);
                 if answer.is_none() {
                     self.ring.cancel(connect, Operation::Connect);
@@ -125,6 +126,7 @@ impl Worker {
             Side::Front => None,
             Side::Back => self.stop_waiting(slot),
         };
+        self.slots.get_mut(slot).origins_left = 0;
         let generation = self.slots.generation(slot);
         for operation in self.slots.get(slot).flow.operations(side) {
             let (tag, operation) = match operation {

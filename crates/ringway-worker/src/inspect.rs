@@ -209,7 +209,7 @@ impl Worker {
         if let Some(record) = &mut held.record {
             record.pool = Some(spec.pool);
         }
-        if pool.send_proxy.is_some() {
+        if pool.send_proxy.is_some() || pool.origin.asks_who() {
             held.said = Some(Box::new(inspection.said));
         }
         let payload = held.flow.received_bytes(Side::Front) - u64::from(skip);

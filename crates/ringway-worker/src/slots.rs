@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     pub(crate) waits_for: Option<Lack>,
     /// The last backend that had no place in its queue.
     pub(crate) queue_full: Option<BackendIndex>,
+    /// Local addresses that the attempt in flight has not tried.
+    pub(crate) origins_left: u16,
     pub(crate) connected: Option<Moment>,
     /// What it took of its listener's limits.
     pub(crate) permit: Permit,

@@ -15,6 +15,7 @@ use crate::access::AccessQueue;
 use crate::admission::Admission;
 use crate::inspect::Inspect;
 use crate::limit::Limit;
+use crate::origin::OriginSpec;
 use crate::outlier::NoticeSink;
 
 /// Bytes of a receive buffer. Measured with 64 B and 16 KiB round trips and bulk copies: smaller
@@ -135,6 +136,8 @@ pub struct PoolSpec {
     pub outlier: Option<OutlierParams>,
     /// The PROXY header that its backends get.
     pub send_proxy: Option<ProxyVersion>,
+    /// Where its connections come from.
+    pub origin: OriginSpec,
     /// How long a backend that is back grows to its share.
     pub slow_start: Option<Duration>,
     /// Whether there are health checks; where there are none, every backend is up.

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::limit::Limit;
 use crate::mailbox::Message;
+use crate::origin::Origin;
 use crate::outlier::NoticeSink;
 use crate::slots::Slots;
 use crate::spec::{BackendSpec, PoolSpec, WhenBackendDown, WorkerSpec};
@@ -79,6 +80,7 @@ pub(crate) struct WorkerPool {
     pub(crate) when_backend_down: WhenBackendDown,
     pub(crate) outliers: Option<Outliers>,
     pub(crate) send_proxy: Option<ProxyVersion>,
+    pub(crate) origin: Origin,
 }
 
 impl WorkerPool {
@@ -99,6 +101,7 @@ impl WorkerPool {
             backends: spec.backends,
             when_backend_down: spec.when_backend_down,
             send_proxy: spec.send_proxy,
+            origin: Origin::new(spec.origin, start),
         }
     }
 }

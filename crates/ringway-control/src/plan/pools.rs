@@ -4,15 +4,16 @@
 //! theirs; a backend that has left its pool has weight 0 and is otherwise what it was, as long as the
 //! place is its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_balance::{AdminState, Algorithm, BackendParams, MaglevTable, stable_hash};
-use ringway_config::{Backend, BackendAddress, Config, Pool};
+use ringway_config::{Backend, BackendAddress, Config, ConnectSource, Pool};
 use ringway_health::OutlierParams;
-use ringway_uring::ConnectAddress;
+use ringway_uring::{ConnectAddress, try_foreign, try_local};
 use ringway_wire::ProxyVersion;
-use ringway_worker::{BackendSpec, Limit, PoolSpec, WhenBackendDown};
+use ringway_worker::{BackendSpec, Limit, OriginSpec, PoolSpec, WhenBackendDown};
 
 use super::{Previous, shared_limit};
 use crate::error::StartError;
@@ -27,6 +28,7 @@ pub(super) struct PlannedPool {
     pub(super) outlier: Option<OutlierParams>,
     pub(super) slow_start: Option<Duration>,
     pub(super) send_proxy: Option<ProxyVersion>,
+    pub(super) origin: OriginSpec,
     pub(super) is_checked: bool,
     pub(super) backends: Vec<PlannedBackend>,
 }
@@ -51,6 +53,7 @@ impl PlannedPool {
             outlier: None,
             slow_start: None,
             send_proxy: None,
+            origin: OriginSpec::Any,
             is_checked: false,
             backends: Vec::new(),
         }
@@ -72,6 +75,7 @@ impl PlannedPool {
             outlier: self.outlier,
             slow_start: self.slow_start,
             send_proxy: self.send_proxy,
+            origin: self.origin.clone(),
             is_checked: self.is_checked,
             backends: self.backends.iter().map(backend).collect(),
         }
@@ -205,9 +209,35 @@ fn planned_pool(
         outlier: pool.outlier,
         slow_start: pool.slow_start,
         send_proxy: pool.send_proxy,
+        origin: origin(pool)?,
         is_checked: pool.health.is_some(),
         backends,
     })
+}
+
+/// Where its connections come from, which is tried here and now.
+fn origin(pool: &Pool) -> Result<OriginSpec, StartError> {
+    let refused = |address: Option<IpAddr>| {
+        let pool = pool.name.clone();
+        move |source| StartError::Source {
+            pool,
+            address,
+            source,
+        }
+    };
+    match &pool.connect_source {
+        ConnectSource::Any => Ok(OriginSpec::Any),
+        ConnectSource::Addresses(addresses) => {
+            for address in addresses {
+                try_local(*address).map_err(refused(Some(*address)))?;
+            }
+            Ok(OriginSpec::Addresses(addresses.clone()))
+        }
+        ConnectSource::Client => {
+            try_foreign().map_err(refused(None))?;
+            Ok(OriginSpec::Client)
+        }
+    }
 }
 
 fn planned_backend(

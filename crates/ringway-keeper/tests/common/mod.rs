@@ -136,6 +136,7 @@ pub(crate) fn target(backend: u16, address: SocketAddr, params: ProbeParams) -> 
     Target {
         key: key(backend),
         address: ProbeAddress::Tcp(address),
+        sources: Arc::default(),
         preface: Arc::default(),
         check: Arc::new(Check::Connect),
         params,

@@ -12,8 +12,8 @@ use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Topolo
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
     Admission, BUFFERS_MAX, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink,
-    Opening, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle, WorkerSpec,
-    buffer_size, start,
+    Opening, OriginSpec, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle,
+    WorkerSpec, buffer_size, start,
 };
 
 /// No test here has outliers.
@@ -138,6 +138,7 @@ impl World {
                 when_backend_down: WhenBackendDown::Keep,
                 outlier: None,
                 send_proxy: None,
+                origin: OriginSpec::Any,
                 slow_start: None,
                 is_checked: false,
                 backends: addresses

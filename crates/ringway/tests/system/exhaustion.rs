@@ -195,6 +195,33 @@ fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
     until("there are ports again", || ask(&ringway).is_some());
 }
 
+/// The same ports once more for each address: towards each backend the kernel gives out every one.
+#[test]
+fn several_source_addresses_extend_the_ports() {
+    if !can_be_tested() {
+        return;
+    }
+    let ringway =
+        apart("connect: {timeout: 10m, attempts: 2, source: [127.0.0.2, 127.0.0.3, 127.0.0.4]}");
+    let _backends = Backends::start(&ringway);
+    let range = "echo 40000 40049 > /proc/sys/net/ipv4/ip_local_port_range";
+    within(&ringway, "sh", &["-c", range], "");
+    let mut inside = Vec::new();
+    while let Some(client) = ask(&ringway) {
+        inside.push(client);
+        assert!(inside.len() <= 300, "more connections than ports");
+    }
+    let of_first = inside.iter().filter(|(_, name)| *name == b'a').count();
+    assert_eq!((inside.len(), of_first), (300, 150));
+    assert!(failures(&ringway, "no_ports") > 0);
+    assert_eq!(
+        ringway.metrics().each("backend_ejections_total", &[]),
+        [0, 0]
+    );
+    drop(inside);
+    until("there are ports again", || ask(&ringway).is_some());
+}
+
 /// The way to a backend is closed by this host's own firewall, which says so while the SYN is being sent.
 /// The kernel notes that on a socket that goes on connecting, and its ring tells of a connection.
 #[test]

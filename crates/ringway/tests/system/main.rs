@@ -46,6 +46,7 @@ mod memory;
 mod names;
 mod neighbours;
 mod one_backend;
+mod origins;
 mod pace;
 mod pressure;
 mod privilege;

@@ -1,0 +1,194 @@
+//! Where connections to backends come from: `connect.source`, addresses of the host or the client's own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::geteuid;
+
+use crate::backend::Backend;
+use crate::header;
+use crate::instance::Ringway;
+use crate::peers::{PATIENCE, connect};
+use crate::process::{Launch, beside};
+use crate::setup::Setup;
+
+const THREE: &str = "connect: {source: [127.0.0.11, 127.0.0.12, 127.0.0.13]}";
+
+/// How many of so many connections came from each address.
+fn shares(ringway: &Ringway, backend: &Backend, count: usize) -> BTreeMap<IpAddr, usize> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..count {
+        let client = connect(ringway.address());
+        let from = backend.accept().peer_addr().unwrap();
+        *shares.entry(from.ip()).or_default() += 1;
+        drop(client);
+    }
+    shares
+}
+
+fn last(number: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, number).into()
+}
+
+#[test]
+fn source_addresses_take_turns_and_follow_a_reload() {
+    let backend = Backend::new();
+    let setup = Setup::to([backend.address()]);
+    let ringway = setup.clone().pool(THREE).start();
+    let even = [11, 12, 13].map(|number| (last(number), 10));
+    assert_eq!(shares(&ringway, &backend, 30), even.into());
+    let one = setup.clone().pool("connect: {source: [127.0.0.14]}");
+    let changes = ringway.reload_as(&one);
+    let told = "connect.source: [127.0.0.11, 127.0.0.12, 127.0.0.13] -> [127.0.0.14]";
+    assert!(
+        changes.iter().any(|change| change.contains(told)),
+        "{changes:?}"
+    );
+    assert_eq!(shares(&ringway, &backend, 5), [(last(14), 5)].into());
+    // An address of somebody else changes nothing.
+    ringway.rewrite(&setup.pool("connect: {source: [127.0.0.14, 192.0.2.77]}"));
+    let refused = ringway.reload_refused().to_string();
+    assert!(
+        refused.contains("192.0.2.77 is not an address of this host"),
+        "{refused}"
+    );
+    assert_eq!(shares(&ringway, &backend, 5), [(last(14), 5)].into());
+}
+
+#[test]
+fn health_checks_come_from_there_too() {
+    // A check ends by a reset, perhaps before it is accepted: what accept says of it is known all the same.
+    let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let setup = Setup::to([backend.local_addr().unwrap()]).pool(THREE);
+    let _ringway = setup.health_checks().start();
+    for _ in 0..3 {
+        assert_eq!(backend.accept().unwrap().1.ip(), last(11));
+    }
+}
+
+#[test]
+fn an_address_of_another_host_is_refused_at_start() {
+    let setup = Setup::to(["127.0.0.1:9"]).pool("connect: {source: [192.0.2.77]}");
+    let ended = setup.launch().end();
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    let told = "pool `p`: connect.source: 192.0.2.77 is not an address of this host";
+    assert!(ended.log.contains(told), "{}", ended.log);
+}
+
+#[test]
+fn without_the_capability_the_clients_address_is_refused_at_start() {
+    if !geteuid().is_root() {
+        eprintln!("not tested: needs root, to run it as somebody else");
+        return;
+    }
+    let setup = Setup::to(["127.0.0.1:9"]).pool("connect: {source: client}");
+    let ended = setup.launch_as(Launch::AsNobody).launch().end();
+    assert_eq!(ended.code, Some(69), "{}", ended.log);
+    for words in [
+        "pool `p`: connect.source: client",
+        "IP_TRANSPARENT",
+        "CAP_NET_ADMIN",
+    ] {
+        assert!(ended.log.contains(words), "{}", ended.log);
+    }
+}
+
+/// Tells each who connects its address.
+const BACKEND: &str = r"
+import socket
+listener = socket.create_server(('0.0.0.0', 9000))
+print('listening', flush=True)
+while True:
+    peer, address = listener.accept()
+    peer.sendall((address[0] + '\n').encode())
+    peer.close()
+";
+
+/// The host of the backend is `PID`; what it sends to clients goes through the balancer's, which takes it for its own.
+const WAYS: &str = "set -e
+ip link add near type veth peer name far netns PID
+ip address add 10.9.0.1/24 dev near
+ip link set near up
+nsenter --target=PID --net sh -ec '
+ip link set lo up
+ip address add 10.9.0.2/24 dev far
+ip link set far up
+ip route add 192.0.2.0/24 via 10.9.0.1'
+ip rule add iif near lookup 100
+ip route add local 0.0.0.0/0 dev lo table 100
+";
+
+struct Host(Child);
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A backend in a network of its own, beside that of the instance.
+fn far_backend(ringway: &Ringway) -> Host {
+    let mut command = beside(&ringway.process, "unshare");
+    let command = command.args(["--net", "python3", "-c", BACKEND]);
+    let mut host = Host(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    let output = host.0.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    assert_eq!(line, "listening\n");
+    let ways = WAYS.replace("PID", &host.0.id().to_string());
+    let done = beside(&ringway.process, "sh").args(["-c", &ways]).status();
+    assert!(done.unwrap().success());
+    host
+}
+
+fn can_have_ways() -> bool {
+    let script = "ip link add a type veth peer name b && ip rule add iif a lookup 100 && \
+                  ip route add local 0.0.0.0/0 dev lo table 100 && nsenter --version && python3 -V";
+    let mut command = Command::new("unshare");
+    let command = command.args(["--net", "sh", "-c", script]);
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let can = status.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("not tested: needs root, unshare, nsenter, ip with veth and rules, and python3");
+    }
+    can
+}
+
+#[test]
+fn the_clients_address_reaches_a_backend_that_routes_back() {
+    if !can_have_ways() {
+        return;
+    }
+    let setup = Setup::to(["10.9.0.2:9000"])
+        .binds(&["unix:DIR/front.sock"])
+        .trusting("127.0.0.0/8")
+        .pool("connect: {source: client}")
+        .launch_as(Launch::Apart);
+    let ringway = setup.start();
+    let _host = far_backend(&ringway);
+    let heard = |announced: &[u8]| {
+        let mut client = UnixStream::connect(ringway.dir().join("front.sock")).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(announced).unwrap();
+        let mut line = String::new();
+        client.read_to_string(&mut line).unwrap();
+        line
+    };
+    let to = "198.51.100.1:443".parse().unwrap();
+    for source in ["192.0.2.7", "192.0.2.8"] {
+        let announced = header::v1(format!("{source}:5000").parse().unwrap(), to);
+        assert_eq!(heard(&announced), format!("{source}\n"));
+    }
+    // Who has no address comes from the balancer's.
+    assert_eq!(heard(b"PROXY UNKNOWN\r\n"), "10.9.0.1\n");
+    // One of another family could only come as somebody else.
+    let six = header::v1(
+        "[2001:db8::7]:1".parse().unwrap(),
+        "[2001:db8::1]:2".parse().unwrap(),
+    );
+    assert_eq!(heard(&six), "");
+}
