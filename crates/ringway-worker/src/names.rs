@@ -101,3 +101,138 @@ impl Choice {
         self.protocols.is_empty() || offered.any(|protocol| is_asked_for(protocol.as_bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, protocols: &[&str], route: u16) -> NameRule {
+        let below = name.strip_prefix("*.");
+        NameRule {
+            name: below.unwrap_or(name).to_owned(),
+            is_wildcard: below.is_some(),
+            protocols: protocols.iter().map(|p| p.as_bytes().to_vec()).collect(),
+            route,
+        }
+    }
+
+    fn protocols(offered: &[&str]) -> Vec<AlpnProtocol> {
+        let offered = offered
+            .iter()
+            .map(|name| AlpnProtocol::new(name.as_bytes()));
+        offered.collect::<Option<_>>().unwrap()
+    }
+
+    fn route(table: &NameTable, name: &str, offered: &[&str]) -> Option<u16> {
+        let name = HostName::new(name.as_bytes()).unwrap();
+        let offered = protocols(offered);
+        let found = table.find(&name, offered.iter().copied());
+        found.map(|found| found.route)
+    }
+
+    #[test]
+    fn the_exact_name_wins_and_then_the_longest_wildcard() {
+        let table = NameTable::new([
+            rule("*.example", &[], 1),
+            rule("*.b.example", &[], 2),
+            rule("a.b.example", &[], 3),
+            rule("b.example", &[], 4),
+        ]);
+        for (name, expected) in [
+            ("a.b.example", Some(3)),
+            ("A.B.Example.", Some(3)),
+            ("x.b.example", Some(2)),
+            ("y.x.b.example", Some(2)),
+            ("x.a.b.example", Some(2)),
+            ("b.example", Some(4)),
+            ("c.example", Some(1)),
+            ("d.c.example", Some(1)),
+            ("example", None),
+            ("bexample", None),
+            ("xb.example", Some(1)),
+            ("example.org", None),
+        ] {
+            assert_eq!(route(&table, name, &[]), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_is_asked_before_none_and_a_longer_name_before_both() {
+        let table = NameTable::new([
+            rule("*.example", &["h2"], 1),
+            rule("a.example", &[], 2),
+            rule("a.example", &["h2", "h3"], 3),
+            rule("a.example", &["h2"], 4),
+            rule("b.example", &["acme-tls/1"], 5),
+        ]);
+        for (name, offered, expected) in [
+            ("a.example", &[][..], Some(2)),
+            ("a.example", &["h2"], Some(3)),
+            ("a.example", &["http/1.1", "h3"], Some(3)),
+            ("a.example", &["http/1.1"], Some(2)),
+            // What its own rule does not take, a wildcard may.
+            ("b.example", &["h2"], Some(1)),
+            ("b.example", &["acme-tls/1", "h2"], Some(5)),
+            ("b.example", &["http/1.1"], None),
+            ("c.example", &[], None),
+        ] {
+            assert_eq!(route(&table, name, offered), expected, "{name} {offered:?}");
+        }
+    }
+
+    #[test]
+    fn the_rule_that_was_met_is_told() {
+        let table = NameTable::new([rule("*.example", &["h2"], 7)]);
+        let name = HostName::new(b"x.y.example").unwrap();
+        let found = table.find(&name, protocols(&["h2"]).into_iter()).unwrap();
+        assert_eq!(
+            (found.route, found.name, found.is_wildcard),
+            (7, "example", true)
+        );
+        assert_eq!(found.protocols, [b"h2".to_vec()]);
+    }
+
+    /// Every rule against every name, by the words of the invariant.
+    #[test]
+    fn the_table_finds_what_a_look_at_every_rule_finds() {
+        let names = ["*.a", "a", "*.b.a", "b.a", "*.c.b.a", "c.b.a"];
+        let rules: Vec<NameRule> = (0..)
+            .zip(
+                names
+                    .iter()
+                    .flat_map(|name| [(name, &["h2"][..]), (name, &[])]),
+            )
+            .map(|(route, (name, protocols))| rule(name, protocols, route))
+            .collect();
+        // Every subset of the rules.
+        for subset in 0..1u32 << rules.len() {
+            let chosen = || {
+                (0..)
+                    .zip(&rules)
+                    .filter(move |(at, _)| subset >> at & 1 == 1)
+            };
+            let table = NameTable::new(chosen().map(|(_, rule)| rule.clone()));
+            for name in ["a", "b.a", "c.b.a", "d.c.b.a", "x.a", "z"] {
+                for offered in [&[][..], &["h2"]] {
+                    let meets = |rule: &NameRule| {
+                        let holds = match rule.is_wildcard {
+                            true => name.ends_with(&format!(".{}", rule.name)),
+                            false => name == rule.name,
+                        };
+                        holds && (rule.protocols.is_empty() || !offered.is_empty())
+                    };
+                    let best = chosen().map(|(_, rule)| rule).filter(|rule| meets(rule));
+                    let best = best.max_by_key(|rule| {
+                        (
+                            !rule.is_wildcard,
+                            rule.name.len(),
+                            !rule.protocols.is_empty(),
+                        )
+                    });
+                    let expected = best.map(|rule| rule.route);
+                    assert_eq!(route(&table, name, offered), expected, "{subset:b} {name}");
+                }
+            }
+        }
+    }
+}

@@ -193,7 +193,18 @@ fn refused_as(inspection: Option<&Inspection>, ended: Ended) -> Option<RefusedRe
     match ended.why {
         Why::NoBackend => Some(RefusedReason::NoBackend),
         Why::Resources => Some(RefusedReason::Resources),
-        _ => None,
+        // Only a flow that is inspected ends so.
+        Why::Handshake | Why::Refused => Some(RefusedReason::Handshake),
+        Why::Fin
+        | Why::Reset
+        | Why::Idle
+        | Why::FirstByte
+        | Why::HalfClose
+        | Why::Lifetime
+        | Why::ConnectFailed
+        | Why::Drain
+        | Why::BackendDown
+        | Why::Error => None,
     }
 }
 
