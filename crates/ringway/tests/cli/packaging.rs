@@ -103,6 +103,7 @@ fn every_command_has_a_page_that_formats_without_a_warning() {
         "ringway-demo.1",
         "ringway-doctor.1",
         "ringway-drain.1",
+        "ringway-explain.1",
         "ringway-man.1",
         "ringway-proxy.1",
         "ringway-reload.1",
