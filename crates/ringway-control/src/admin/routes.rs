@@ -51,12 +51,6 @@ pub(super) fn refusal_with(status: StatusCode, error: String, detail: Vec<String
 }
 
 pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
-    let unsupported = |what: &'static str| {
-        move || async move {
-            let text = format!("{what} is not supported by this version");
-            refusal(StatusCode::NOT_IMPLEMENTED, text)
-        }
-    };
     Router::new()
         .route("/", get(page::page))
         .route("/metrics", get(metrics))
