@@ -336,7 +336,7 @@ fn push_separator(labels: &mut String) {
 fn push_escaped(text: &mut String, value: &str) {
     // Hardly any has something to escape, and a page has many thousands.
     let is_special = |byte: &u8| matches!(byte, b'\\' | b'"' | b'\n');
-    if !value.as_bytes().iter().any(|byte| is_special(byte)) {
+    if !value.as_bytes().iter().any(is_special) {
         return text.push_str(value);
     }
     for part in value.split_inclusive(['\\', '"', '\n']) {
