@@ -18,7 +18,12 @@ pub(crate) fn pick(
     let key = mix64(key);
     let mut best: Option<((f64, u64), BackendIndex)> = None;
     for &member in tier.members() {
-        let score = score(&backends[member.as_usize()], key);
+        let backend = &backends[member.as_usize()];
+        let hash = hash(backend, key);
+        if best.is_some_and(|((least, _), _)| is_beaten(hash, backend.weight, least)) {
+            continue;
+        }
+        let score = score_of(backend, hash);
         if best.is_none_or(|(least, _)| score < least) && pickable(member) {
             best = Some((score, member));
         }
@@ -28,12 +33,31 @@ pub(crate) fn pick(
 
 /// The least is the best. The identity decides between equal scores, so that the order of the list does not.
 pub(crate) fn score(backend: &Backend, mixed_key: u64) -> (f64, u64) {
-    let hash = mix64(mixed_key ^ mix64(backend.identity));
+    score_of(backend, hash(backend, mixed_key))
+}
+
+fn score_of(backend: &Backend, hash: u64) -> (f64, u64) {
     (
         exponential(hash) / f64::from(backend.weight),
         backend.identity,
     )
 }
+
+fn hash(backend: &Backend, mixed_key: u64) -> u64 {
+    mix64(mixed_key ^ mix64(backend.identity))
+}
+
+/// Whether the score of this hash is above `least`, as far as a few instructions tell: `-ln(u)` is at least
+/// `1 - u`. Of many members hardly any is left to take a logarithm of.
+fn is_beaten(hash: u64, weight: u32, least: f64) -> bool {
+    let u = ((hash >> 11) + 1) as f64 * UNIT;
+    1.0 - u - MARGIN > least * f64::from(weight)
+}
+
+/// 2^-53.
+const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
+/// More than [`exponential`] and the division by the weight are wrong by.
+const MARGIN: f64 = 1e-10;
 
 /// Turns a uniform hash into an exponentially distributed number, `-ln(u)` with `u` in `(0, 1]`.
 ///
@@ -64,6 +88,29 @@ mod tests {
             let hash = mix64(step);
             let u = ((hash >> 11) + 1) as f64 / (1u64 << 53) as f64;
             assert!((exponential(hash) + u.ln()).abs() < 1e-11, "hash {hash:#x}");
+        }
+    }
+
+    #[test]
+    fn who_is_beaten_has_the_larger_score() {
+        for step in 0..200_000u64 {
+            let (hash, other) = (mix64(step), mix64(!step));
+            // Near the ends, too.
+            let hash = if step % 2 == 0 {
+                hash
+            } else {
+                !(hash >> (step % 64))
+            };
+            let weight = 1 + (other % 256) as u32;
+            let score = exponential(hash) / f64::from(weight);
+            for least in [exponential(other), score, score * (1.0 - f64::EPSILON)] {
+                if is_beaten(hash, weight, least) {
+                    assert!(
+                        score > least,
+                        "hash {hash:#x}, weight {weight}, least {least}"
+                    );
+                }
+            }
         }
     }
 

@@ -132,10 +132,11 @@ fn within(ringway: &Ringway, program: &str, arguments: &[&str], input: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-fn apart(outlier: &str) -> Ringway {
+fn apart(outlier: &str, source: &str) -> Ringway {
+    let connect = format!("connect: {{timeout: 10m, attempts: 2, source: [{source}]}}");
     Setup::to(["127.0.0.1:9000", "127.0.0.1:9001"])
         .binds(&["unix:DIR/front.sock"])
-        .pool("connect: {timeout: 10m, attempts: 2}")
+        .pool(&connect)
         .pool(&format!("outlier: {outlier}"))
         .launch_as(Launch::Apart)
         .start()
@@ -169,7 +170,10 @@ fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
     if !can_be_tested() {
         return;
     }
-    let ringway = apart("{consecutive_failures: 1, ejection: 1h, max_ejection: 1h}");
+    let ringway = apart(
+        "{consecutive_failures: 1, ejection: 1h, max_ejection: 1h}",
+        "",
+    );
     let _backends = Backends::start(&ringway);
     let range = "echo 40000 40099 > /proc/sys/net/ipv4/ip_local_port_range";
     within(&ringway, "sh", &["-c", range], "");
@@ -201,8 +205,7 @@ fn several_source_addresses_extend_the_ports() {
     if !can_be_tested() {
         return;
     }
-    let ringway =
-        apart("connect: {timeout: 10m, attempts: 2, source: [127.0.0.2, 127.0.0.3, 127.0.0.4]}");
+    let ringway = apart("off", "127.0.0.2, 127.0.0.3, 127.0.0.4");
     let _backends = Backends::start(&ringway);
     let range = "echo 40000 40049 > /proc/sys/net/ipv4/ip_local_port_range";
     within(&ringway, "sh", &["-c", range], "");
@@ -229,7 +232,7 @@ fn what_the_firewall_rejects_is_no_connection_and_another_backend_is_tried() {
     if !can_be_tested() {
         return;
     }
-    let ringway = apart("off");
+    let ringway = apart("off", "");
     let _backends = Backends::start(&ringway);
     let ways = [
         ("icmp type host-unreachable", "unreachable"),

@@ -135,10 +135,10 @@ fn every_mistake_is_named_at_once() {
 fn what_is_not_built_yet_is_refused_by_name() {
     let setup = Setup::to([closed_address()])
         .listener("protocol: udp")
-        .pool("connect: {source: [127.0.0.1]}");
+        .pool("discover: {dns: a.example}");
     assert_says(
         &refused(&setup),
         78,
-        &["protocol", "source", "not supported by this version"],
+        &["protocol", "discover", "not supported by this version"],
     );
 }
