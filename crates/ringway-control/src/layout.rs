@@ -195,9 +195,17 @@ impl Layout {
             self.uses_listener(at, usage)
         })?;
         let names: Vec<String> = config.pools.iter().map(|p| p.name.clone()).collect();
-        let (pools, pool_at) = self
-            .pools
-            .next(&names, &mut serial, |at| self.uses_pool(at, usage))?;
+        // Flows of a listener that leaves may be led to any of its routes yet.
+        let uses_route = |at: usize| {
+            let listener = self
+                .routes
+                .name(at)
+                .map(|(listener, _)| usize::from(*listener));
+            let leads = |at| !listeners.is_offered(at) && usage.listener(at);
+            usage.route(at) || listener.is_some_and(leads)
+        };
+        let uses_pool = |at| self.uses_pool(at, usage, uses_route);
+        let (pools, pool_at) = self.pools.next(&names, &mut serial, uses_pool)?;
         let own_routes = |(listener, at): (&Listener, &u16)| -> Vec<(u16, u16)> {
             let pools = routing::pools(listener).into_iter();
             pools.map(|pool| (*at, pool_at[pool])).collect()
@@ -206,7 +214,7 @@ impl Layout {
         let wanted: Vec<Vec<(u16, u16)>> = wanted.collect();
         let (routes, flat) = self
             .routes
-            .next(&wanted.concat(), &mut serial, |at| usage.route(at))?;
+            .next(&wanted.concat(), &mut serial, uses_route)?;
         let route_at = grouped(flat, wanted.iter().map(Vec::len));
         let (backends, backend_at) =
             self.next_backends(config, &pools, &pool_at, &mut serial, usage)?;
@@ -234,11 +242,11 @@ impl Layout {
                 .any(|(route, (listener, _))| usize::from(listener) == at && usage.route(route))
     }
 
-    fn uses_pool(&self, at: usize, usage: &impl Usage) -> bool {
+    fn uses_pool(&self, at: usize, usage: &impl Usage, uses_route: impl Fn(usize) -> bool) -> bool {
         let backends = self.backends.get(at).map_or(0, Places::len);
         let mut routes = self.taken_routes();
         (0..backends).any(|backend| usage.backend(at, backend))
-            || routes.any(|(route, (_, pool))| usize::from(pool) == at && usage.route(route))
+            || routes.any(|(route, (_, pool))| usize::from(pool) == at && uses_route(route))
     }
 
     fn taken_routes(&self) -> impl Iterator<Item = (usize, (u16, u16))> {

@@ -108,3 +108,22 @@ fn who_is_being_read_when_nothing_is_read_any_more_is_refused() {
     (&client).write_all(b"x").unwrap();
     assert_eq!(read_exactly::<1>(&client), [b'x']);
 }
+
+/// A listener that leaves is read to the end, and nothing that it may lead to is given away before.
+#[test]
+fn who_is_being_read_by_a_listener_that_leaves_is_led_where_it_says() {
+    let [a, b] = [b'a', b'b'].map(Server::echo);
+    let ringway = routed(&a, &b, "one.example").start();
+    let hello = naming("one.example");
+    let mut client = beginning(&ringway, &hello[..20]);
+    let other = Setup::to([a.address()]).workers(2);
+    let text = ringway.file(&other).replace("\n  l:", "\n  m:");
+    ringway.rewrite_as(&text);
+    for _ in 0..3 {
+        ringway.reload();
+    }
+    client.write_all(&hello[20..]).unwrap();
+    assert_eq!(read_exactly::<1>(client)[0], b'b');
+    ringway.until_connections(0);
+    ringway.stop_early();
+}
