@@ -3,6 +3,7 @@
 //! The names of sides, reasons and refusals are those of the metrics, so that a count and the lines
 //! behind it can be matched. Everything but numbers is escaped by serde_json.
 
+use ringway_balance::BackendIndex;
 use ringway_flow::{Ended, PerSide, Why};
 use ringway_metrics::{RefusedReason, Topology};
 use ringway_uring::TcpInfo;
@@ -71,15 +72,20 @@ pub(crate) fn write_line(
 
 fn line<'a>(record: &AccessRecord, topology: &'a Topology, unix_millis: i64) -> Line<'a> {
     let pool = record.pool.map(|pool| &topology.pools[usize::from(pool)]);
+    // One that was tried in vain may have left long before the connection ended, and its name with it.
+    let name = |backend: &BackendIndex| {
+        let backend = pool?.backends.get(backend.as_usize());
+        Some(backend.map_or("", |backend| backend.address.as_str()))
+    };
     let attempts = record.attempts.iter().filter_map(|(backend, outcome)| {
         Some(Attempt {
-            backend: &pool?.backends[backend.as_usize()].address,
+            backend: name(backend)?,
             outcome: outcome_label(*outcome),
         })
     });
     let connected = (record.attempts.iter())
         .find(|(_, outcome)| *outcome == AttemptOutcome::Connected)
-        .and_then(|(backend, _)| Some(pool?.backends[backend.as_usize()].address.as_str()));
+        .and_then(|(backend, _)| name(backend));
     let (side, reason, refused) = match record.conclusion {
         Conclusion::Closed(ended) => {
             let (side, reason) = labels_of(ended);
@@ -146,7 +152,6 @@ fn outcome_label(outcome: AttemptOutcome) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use ringway_balance::BackendIndex;
     use ringway_flow::{Moment, Party};
     use ringway_metrics::{ConnectError, ListenerNames, PoolNames, RouteNames};
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -99,6 +99,26 @@ fn every_backend_that_was_tried_is_named_with_its_failure() {
         (&json!(null), &json!("connect_failed"))
     );
     assert_eq!(line["client"], local(&client));
+}
+
+/// The connection outlives a backend that it tried in vain, and the reload that gives its place away.
+#[test]
+fn a_backend_that_was_tried_may_have_left_when_the_line_is_written() {
+    let (server, dead) = (Server::echo(b'a'), closed_address());
+    let setup = |backends: &[SocketAddr]| Setup::to(backends).access_log(FILE);
+    let ringway = setup(&[server.address(), dead]).start();
+    let clients: Vec<TcpStream> = (0..4).map(|_| connect(ringway.address())).collect();
+    for client in &clients {
+        assert_eq!(read_exactly::<1>(client), [b'a']);
+    }
+    ringway.reload_as(&setup(&[server.address()]));
+    ringway.reload();
+    drop(clients);
+    let lines = ringway.json_lines("access.log", 4);
+    let well = server.address().to_string();
+    assert!(lines.iter().all(|line| line["backend"] == *well));
+    let attempts = |line: &Value| line["attempts"].as_array().unwrap().len();
+    assert!(lines.iter().any(|line| attempts(line) == 2), "{lines:?}");
 }
 
 #[test]
