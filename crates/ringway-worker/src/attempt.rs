@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
-use ringway_balance::{BackendIndex, NoBackend};
+use ringway_balance::{AdminState, BackendIndex, NoBackend};
 use ringway_flow::{Fault, Input, Moment, Side, Span};
 use ringway_uring::{Errno, connect_now, connect_socket, pending_error};
 
@@ -191,9 +191,11 @@ impl Worker {
         let held = self.slots.get(slot);
         let backend = held.queue_full?;
         let pool = usize::from(self.routes[usize::from(held.route)].pool);
-        let place = &self.pools[pool].backends[backend.as_usize()];
+        // It may have left since, and its place with it.
+        let place = self.pools[pool].backends.get(backend.as_usize())?;
         let is_free = || place.limit.as_ref().is_none_or(|limit| limit.try_acquire());
-        (place.is_offered && is_free()).then_some(backend)
+        let is_active = place.is_offered && place.state == AdminState::Active;
+        (is_active && is_free()).then_some(backend)
     }
 
     pub(crate) fn on_connected(&mut self, slot: u32, result: Result<(), Errno>) -> Option<Input> {
