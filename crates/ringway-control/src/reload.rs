@@ -93,6 +93,8 @@ pub(crate) enum Stage {
     Preparing(Vec<Asker>),
     Applying {
         askers: Vec<Asker>,
+        /// Whether they waited for the file; known also when they are answered.
+        is_of_file: bool,
         begun: Instant,
         /// Workers that have not told yet.
         left: usize,
@@ -169,10 +171,7 @@ impl Supervisor {
             Stage::Idle => self.begin_reload(),
             Stage::Applying {
                 answer_at: None, ..
-            } => {
-                let waiting = std::mem::take(&mut self.reloads.waiting);
-                self.answer_all(waiting, &Err(stuck()));
-            }
+            } => self.refuse_waiting(),
             Stage::Preparing(_) | Stage::Applying { .. } => {}
         }
     }
@@ -220,7 +219,8 @@ impl Supervisor {
         });
         match ready {
             Ok(prepared) if prepared.is_idle() => {
-                self.succeed(askers, &[], Duration::ZERO);
+                let is_of_file = is_of_file(&askers);
+                self.succeed(askers, is_of_file, &[], Duration::ZERO);
                 self.begin_reload();
             }
             Ok(prepared) => self.apply(prepared, askers),
@@ -274,6 +274,7 @@ impl Supervisor {
         }
         let begun = Instant::now();
         self.reloads.stage = Stage::Applying {
+            is_of_file: is_of_file(&askers),
             askers,
             begun,
             left: self.crew.len(),
@@ -335,6 +336,7 @@ impl Supervisor {
         let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
         if let Stage::Applying {
             askers,
+            is_of_file,
             begun,
             changes,
             ended_log,
@@ -353,7 +355,7 @@ impl Supervisor {
             if let Some(level) = &self.log_level {
                 (level.0)(view.config.log.level);
             }
-            self.succeed(askers, &changes, begun.elapsed());
+            self.succeed(askers, is_of_file, &changes, begun.elapsed());
         }
         self.begin_reload();
     }
@@ -365,14 +367,24 @@ impl Supervisor {
         } = &mut self.reloads.stage
         {
             *answer_at = None;
-            let mut askers = std::mem::take(askers);
-            askers.append(&mut self.reloads.waiting);
-            self.answer_all(askers, &Err(stuck()));
+            let askers = std::mem::take(askers);
+            self.answer_all(askers, &stuck("it runs the new configuration when it does"));
+            self.refuse_waiting();
         }
     }
 
-    fn succeed(&self, askers: Vec<Asker>, changes: &[Change], took: Duration) {
-        if is_of_file(&askers) {
+    /// Nobody is kept by workers that do not answer. What a signal asks for comes when they do: one of
+    /// several stands for all.
+    fn refuse_waiting(&mut self) {
+        let waiting = &mut self.reloads.waiting;
+        let refused = waiting.extract_if(.., |asker| asker.reply.is_some());
+        let refused = refused.collect();
+        waiting.truncate(1);
+        self.answer_all(refused, &stuck("nothing more is changed until it does"));
+    }
+
+    fn succeed(&self, askers: Vec<Asker>, is_of_file: bool, changes: &[Change], took: Duration) {
+        if is_of_file {
             let control = &self.instance.control;
             control.reloads[ReloadResult::Success].increment();
             control.last_reload_success_unix_millis.set(unix_millis());
@@ -389,7 +401,7 @@ impl Supervisor {
             seconds,
             "configuration reloaded"
         );
-        if is_of_file(&askers) {
+        if is_of_file {
             self.tell_reloaded("");
         }
         self.answer_all(askers, &Ok(lines));
@@ -453,13 +465,12 @@ fn without_file() -> Refusal {
     )
 }
 
-fn stuck() -> Refusal {
-    Refusal {
+fn stuck(what: &str) -> Outcome {
+    Err(Refusal {
         kind: RefusalKind::Stuck,
-        error: "a worker does not answer; it runs the new configuration when it does, see /livez"
-            .to_owned(),
+        error: format!("a worker does not answer; {what}, see /livez"),
         detail: Vec::new(),
-    }
+    })
 }
 
 /// Whether they wait for the file.

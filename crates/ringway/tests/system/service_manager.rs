@@ -211,6 +211,47 @@ fn the_watchdog_is_not_fed_while_a_worker_stands_still() {
     succession.stop();
 }
 
+/// A reload that a worker holds up is over when it has happened, and not before. What is asked for meanwhile
+/// is refused, where somebody waits for an answer, or comes after it.
+#[test]
+fn a_reload_that_a_worker_holds_up_is_told_of_when_it_is_over() {
+    let server = Server::echo(b'a');
+    let manager = Manager::new();
+    let text = file(&server, 2, ANY, "");
+    let mut succession = Succession::start(&text, &manager.start(&[]));
+    manager.hears("READY=1");
+    let pid = succession.serving();
+    let Some(interference) = Interference::with_worker(pid, 1, "delay_enter=600s") else {
+        return;
+    };
+    succession.write(&file(&server, 2, ANY, "shutdown: {drain: 31s}"));
+    kill_process(pid, Signal::HUP).unwrap();
+    manager.hears("RELOADING=1");
+    until("it is too slow", || {
+        succession.log().contains("a worker does not answer")
+    });
+    let path = format!("/v1/pools/p/backends/{}", server.address());
+    let answer = succession.admin.patch(&path, r#"{"state": "drain"}"#);
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 504, "{}", answer.body);
+    assert!(
+        answer.body.contains("nothing more is changed"),
+        "{}",
+        answer.body
+    );
+    kill_process(pid, Signal::HUP).unwrap();
+    drop(interference);
+    manager.hears("READY=1");
+    manager.hears("RELOADING=1");
+    manager.hears("READY=1");
+    let told = succession.admin.status()["pools"][0]["backends"][0]["admin_state"].clone();
+    assert_eq!(told, "active");
+    let reloads = succession.admin.metrics();
+    let reloads = reloads.sum("config_reloads_total", &[("result", "success")]);
+    assert_eq!(reloads, 2);
+    succession.stop();
+}
+
 /// A watchdog for somebody else is none of ours.
 #[test]
 fn a_watchdog_of_another_process_is_not_fed() {
