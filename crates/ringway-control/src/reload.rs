@@ -178,12 +178,13 @@ impl Supervisor {
 
     /// Starts what is waited for, if anything is.
     pub(crate) fn begin_reload(&mut self) {
+        if self.instance.is_draining() {
+            let waiting = std::mem::take(&mut self.reloads.waiting);
+            return self.answer_all(waiting, &Err(draining()));
+        }
         let Some((wish, askers)) = self.reloads.next() else {
             return;
         };
-        if self.instance.is_draining() {
-            return self.answer_all(askers, &Err(draining()));
-        }
         // A manager that has sent the signal waits for a beginning and an end, whatever comes of it.
         if wish == Wish::File {
             self.notifier.reloading();
@@ -416,8 +417,7 @@ impl Supervisor {
     }
 
     fn answer_all(&self, askers: Vec<Asker>, outcome: &Outcome) {
-        if let Err(refusal) = outcome {
-            let who = askers.first().map_or("nobody", |asker| asker.who);
+        if let (Err(refusal), Some(Asker { who, .. })) = (outcome, askers.first()) {
             let Refusal {
                 kind,
                 error,
