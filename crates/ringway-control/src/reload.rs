@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringway_balance::AdminState;
 use ringway_config::Change;
 use ringway_metrics::ReloadResult;
 use ringway_worker::{AccessUpdate, Acknowledge, Message};
@@ -312,14 +313,16 @@ impl Supervisor {
         (ended, Some(queues))
     }
 
-    /// Nobody tells any more of ejections of what has left, or is not ejected any longer.
+    /// Nobody tells any more of ejections of what has left or rests, or is not ejected any longer.
     fn forget_ejections(&mut self, view: &View) {
         let layout = view.layout();
         let offered = |pool: u16, backend: u16| {
             let own = layout.pool_at.iter().position(|at| *at == pool);
             own.is_some_and(|own| {
-                view.config.pools[own].outlier.is_some()
-                    && layout.backend_at[own].contains(&backend)
+                let pool = &view.config.pools[own];
+                let at = layout.backend_at[own].iter().position(|at| *at == backend);
+                let rests = |at: usize| pool.backends[at].state == AdminState::Maintenance;
+                pool.outlier.is_some() && at.is_some_and(|at| !rests(at))
             })
         };
         self.ejections.retain(offered);

@@ -119,9 +119,7 @@ impl WorkerPool {
         let (Some(old), Some(new)) = (self.backends.get(at), next.backends.get(at)) else {
             return false;
         };
-        let is_in_use =
-            |spec: &BackendSpec| spec.is_offered && spec.state != AdminState::Maintenance;
-        is_in_use(old) && is_in_use(new) && old.params.identity == new.params.identity
+        old.is_in_use() && new.is_in_use() && old.params.identity == new.params.identity
     }
 
     /// A limit that was not there before counts what is open already.

@@ -60,8 +60,8 @@ impl Worker {
         let Some(backend) = held.backend else { return };
         let pool = usize::from(self.routes[usize::from(held.route)].pool);
         let place = &self.pools[pool];
-        // One that was taken out of the pool meanwhile is none to be ejected.
-        if place.outliers.is_none() || !place.backends[backend.as_usize()].is_offered {
+        // One that was taken out of the pool or of use meanwhile is none to be ejected.
+        if place.outliers.is_none() || !place.backends[backend.as_usize()].is_in_use() {
             return;
         }
         match result {

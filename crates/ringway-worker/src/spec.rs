@@ -162,6 +162,13 @@ pub struct BackendSpec {
     pub is_offered: bool,
 }
 
+impl BackendSpec {
+    /// Whether anything is to be known of it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.is_offered && self.state != AdminState::Maintenance
+    }
+}
+
 /// What happens to the connections of a backend that goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenBackendDown {

@@ -115,6 +115,28 @@ fn one_connection_tries_a_half_open_backend_and_a_success_returns_it() {
     assert_eq!(names.iter().filter(|name| **name == b'f').count(), 10);
 }
 
+/// What is known of it ends with its use, also for those who tell of it.
+#[test]
+fn an_ejection_after_a_maintenance_is_told_of_like_the_first() {
+    let (well, dead) = (Server::echo(b'w'), closed_address());
+    let ringway = Setup::to([dead, well.address()])
+        .pool("outlier: {consecutive_failures: 1, ejection: 1h, max_ejection: 1h}")
+        .start();
+    for round in 1..=3 {
+        until("it is ejected", || {
+            assert_eq!(ask(ringway.address()), b'w');
+            in_state(&ringway, "ejected") == [1, 0]
+        });
+        until("it is told", || told(&ringway, "ejected").len() == round);
+        for state in ["maintenance", "active"] {
+            let path = format!("/v1/pools/p/backends/{dead}");
+            let body = format!("{{\"state\": \"{state}\"}}");
+            assert_eq!(ringway.admin.patch(&path, &body).unwrap().status, 200);
+            assert_eq!(in_state(&ringway, "ejected"), [0, 0]);
+        }
+    }
+}
+
 /// Without traffic nobody tries it: it is half-open for a while, and at the end in use again.
 #[test]
 fn an_ejection_ends_by_itself() {
