@@ -58,7 +58,7 @@ pub(super) async fn change(
 ) -> Result<Json<Changed>, Refusal> {
     let bad = |text: String| refusal(StatusCode::BAD_REQUEST, text);
     let Path((pool, address)) = place.map_err(|error| bad(error.to_string()))?;
-    let body = body.map_err(|error| bad(error.to_string()))?;
+    let body = body.map_err(|error| refusal(error.status(), error.to_string()))?;
     let (state, weight) = read(&body).map_err(bad)?;
     let change = BackendChange {
         pool: pool.clone(),

@@ -23,7 +23,7 @@ use super::routes::{blocking, refusal};
 use super::token::{Denied, TokenFile};
 
 /// Largest body of a request.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Who can reach the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// What the request announces; one of unknown length counts as nothing, and no handler reads it.
+/// What the request announces; one of unknown length counts as nothing here, and as what comes where it is read.
 fn body_bytes(headers: &HeaderMap) -> u64 {
     let length = headers
         .get(header::CONTENT_LENGTH)

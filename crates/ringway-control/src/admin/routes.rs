@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -71,6 +71,7 @@ pub(super) fn router(instance: Arc<Instance>, guard: Guard) -> Router {
             let text = "this path takes another method: GET reads, POST and PATCH change";
             refusal(StatusCode::METHOD_NOT_ALLOWED, text)
         })
+        .layer(DefaultBodyLimit::max(guard::BODY_BYTES_MAX as usize))
         .layer(middleware::from_fn_with_state(guard, guard::check))
         .with_state(instance)
 }

@@ -348,6 +348,24 @@ fn all_that_waits_for_its_turn_when_a_drain_begins_is_refused() {
     assert_eq!(ringway.process.end().code, Some(1));
 }
 
+#[test]
+fn a_body_of_unknown_length_is_not_longer_than_others() {
+    let [a, b] = pair();
+    let ringway = Setup::to([a.address(), b.address()]).start();
+    let body = format!("{}{{\"weight\": 7}}", " ".repeat(100_000));
+    let mut stream = UnixStream::connect(&ringway.admin.path).unwrap();
+    let (path, length) = (path(a.address()), body.len());
+    let head = format!("PATCH {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    let request =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
+    // It may answer before it has read everything.
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    assert_eq!(ringway.told(0)["weight"], 1);
+}
+
 fn command(ringway: &Ringway, arguments: &[&str]) -> (Option<i32>, String, String) {
     let admin = format!("unix:{}", ringway.dir().join("admin.sock").display());
     let output = Command::new(RINGWAY)
