@@ -82,7 +82,7 @@ impl Worker {
         let mut identity = [0; IDENTITY_LEN];
         self.write_identity(slot, &mut identity);
         let mut header = [0; HEADER_MAX];
-        let len = header_of(version, held, &identity, &mut header);
+        let len = header_of(version, held, &identity, &mut header)?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         match send(held.socket(Side::Back), &header[..len], flags) {
             Ok(sent) if sent == len => Ok(()),
@@ -102,12 +102,18 @@ impl Worker {
     }
 }
 
-fn header_of(version: ProxyVersion, held: &Slot, identity: &[u8], out: &mut [u8]) -> usize {
+fn header_of(
+    version: ProxyVersion,
+    held: &Slot,
+    identity: &[u8],
+    out: &mut [u8],
+) -> Result<usize, Errno> {
     let said = held.said.as_deref();
-    let addresses = match said
-        .and_then(|said| said.addresses)
-        .or_else(|| real_addresses(held))
-    {
+    let addresses = match said.and_then(|said| said.addresses) {
+        Some(announced) => Some(announced),
+        None => real_addresses(held)?,
+    };
+    let addresses = match addresses {
         Some((from, to)) => Addresses::from_sockets(Transport::Stream, from, to),
         None => Addresses::Unspecified,
     };
@@ -125,13 +131,27 @@ fn header_of(version: ProxyVersion, held: &Slot, identity: &[u8], out: &mut [u8]
             write_v2(Command::Proxy, &addresses, &extensions, out)
         }
     };
-    written.expect("invariant: every header fits")
+    Ok(written.expect("invariant: every header fits"))
 }
 
-/// None for Unix sockets, and for a client that has gone: its flow will hear of that.
-fn real_addresses(held: &Slot) -> Option<(SocketAddr, SocketAddr)> {
+/// None for Unix sockets. A client that has gone may have said something, which nobody is to take for
+/// what this host says.
+fn real_addresses(held: &Slot) -> Result<Option<(SocketAddr, SocketAddr)>, Errno> {
     let front = held.socket(Side::Front);
-    let from = peer_address(front).ok().flatten()?;
-    let to = local_address(front).ok().flatten()?;
-    Some((from, to))
+    let (from, to) = (peer_address(front)?, local_address(front)?);
+    Ok(from.zip(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::tests::abandoned;
+
+    #[test]
+    fn nobody_is_announced_in_place_of_a_client_that_has_gone() {
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            let written = header_of(version, &abandoned(), &[b'0'; 32], &mut [0; HEADER_MAX]);
+            assert_eq!(written, Err(Errno::NOTCONN));
+        }
+    }
 }

@@ -98,7 +98,7 @@ impl Origin {
             (Origin::Any, _) => Ok(()),
             (Origin::Lists { four, .. }, IpAddr::V4(_)) => bind_next(fd, four),
             (Origin::Lists { six, .. }, IpAddr::V6(_)) => bind_next(fd, six),
-            (Origin::Client, to) => match client_of(held) {
+            (Origin::Client, to) => match client_of(held)? {
                 None => Ok(()),
                 Some(client) if client.is_ipv4() == to.is_ipv4() => bind_foreign(fd, client),
                 // It must not come under an address that the backend takes for somebody else's.
@@ -116,12 +116,15 @@ fn bind_next(fd: BorrowedFd<'_>, turns: &mut Turns) -> Result<(), Errno> {
     }
 }
 
-/// Whom a header announced, or who is there.
-fn client_of(held: &Slot) -> Option<IpAddr> {
+/// Whom a header announced, or who is there. A client that has gone is no more known than one that never had an
+/// address, but what it said is not said by this host.
+fn client_of(held: &Slot) -> Result<Option<IpAddr>, Errno> {
     let announced = held.said.as_deref().and_then(|said| said.source());
-    let real = || peer_address(held.socket(Side::Front)).ok().flatten();
-    let client = announced.or_else(real)?;
-    Some(client.ip().to_canonical())
+    let client = match announced {
+        Some(announced) => Some(announced),
+        None => peer_address(held.socket(Side::Front))?,
+    };
+    Ok(client.map(|client| client.ip().to_canonical()))
 }
 
 impl Worker {
@@ -134,7 +137,12 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use ringway_uring::connect_socket;
+
     use super::*;
+    use crate::slots::tests::abandoned;
 
     #[test]
     fn addresses_take_turns_and_workers_begin_apart() {
@@ -156,5 +164,14 @@ mod tests {
         assert_eq!(origin.count(&to("192.0.2.1:1")), 2);
         assert_eq!(origin.count(&to("[::2]:1")), 1);
         assert_eq!(Origin::new(OriginSpec::Client, 0).count(&to("[::2]:1")), 0);
+    }
+
+    /// Bytes it has left behind are relayed all the same, and must not come from this host's own address.
+    #[test]
+    fn a_client_that_has_gone_is_not_taken_for_one_without_an_address() {
+        let to = ConnectAddress::from("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap());
+        let socket = connect_socket(&to).unwrap();
+        let bound = Origin::Client.bind(socket.as_fd(), &to, &abandoned());
+        assert_eq!(bound, Err(Errno::NOTCONN));
     }
 }

@@ -70,8 +70,8 @@ impl Worker {
             // A full queue is a burst, and no death: who waits for a place in vain is told by a deadline.
             Err(errno) if errno.is_would_block() => {}
             Err(errno) if errno.is_shortage() || errno.is_no_ports() => {}
-            // The client's address is of another family than the backend's.
-            Err(Errno::AFNOSUPPORT) => {}
+            // The client's address is of another family than the backend's, or is not known any more.
+            Err(Errno::AFNOSUPPORT | Errno::NOTCONN) => {}
             Err(_) => {
                 let (id, now) = (self.connection_id(slot), since_epoch(self.now));
                 let random = self.draw.next_u64();

@@ -120,10 +120,56 @@ impl Slots {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
     use ringway_flow::wheel::Wheel;
+    use ringway_flow::{CloseHow, RelayMode, Timeouts};
+    use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
+    use crate::admission::{Admission, Gate};
+
+    /// A connection whose client has said something and then reset.
+    pub(crate) fn abandoned() -> Slot {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (front, _) = listener.accept().unwrap();
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let mut fds = [PollFd::new(&front, PollFlags::empty())];
+        poll(&mut fds, None).unwrap();
+        let timeouts = Timeouts {
+            connect: None,
+            first_byte: None,
+            idle: None,
+            half_close: None,
+            lifetime: None,
+        };
+        let params = FlowParams::new(&timeouts, RelayMode::Auto, 1, 16_384, CloseHow::Reset);
+        Slot {
+            flow: Flow::new(Moment::default(), &params),
+            sockets: PerSide {
+                front: Some(front.into()),
+                back: None,
+            },
+            pipes: PerSide::default(),
+            route: 0,
+            params: Rc::new(params),
+            backend: None,
+            tried: Tried::new(),
+            waits_for: None,
+            queue_full: None,
+            origins_left: 0,
+            connected: None,
+            permit: Gate::new(Admission::default()).reserve().unwrap(),
+            key: 0,
+            inspection: None,
+            said: None,
+            record: None,
+        }
+    }
 
     /// What an idle connection holds of user memory: its slot, its generation and its timer.
     #[test]
