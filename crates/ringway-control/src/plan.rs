@@ -24,6 +24,7 @@ use self::pools::{PlannedPool, planned_pools};
 use crate::error::StartError;
 use crate::layout::{Layout, Usage};
 use crate::limits::Limits;
+use crate::memory;
 
 /// What all workers have in common.
 #[derive(Debug)]
@@ -211,8 +212,10 @@ impl Plan {
     }
 
     /// Changes the maxima that limits of both plans share. Not before every worker is about to run it.
-    pub(crate) fn commit_limits(&self, config: &Config, limits: &Limits) {
-        self.connections.set_most(limits.connections_max);
+    pub(crate) fn commit_limits(&self, config: &Config, limits: &Limits, workers: usize) {
+        let with_buffers = memory::connections_of(self.buffers_max, workers as u64);
+        self.connections
+            .set_most(limits.connections_max.min(with_buffers));
         for (listener, at) in config.listeners.iter().zip(&self.layout.listener_at) {
             let admission = &self.listeners[usize::from(*at)].admission;
             if let (Some(limit), Some(most)) = (&admission.connections, listener.limits.connections)
@@ -266,4 +269,55 @@ pub(crate) fn place(at: usize) -> u16 {
 /// The limit that counts already, or a new one.
 fn shared_limit(most: Option<u32>, kept: Option<Arc<Limit>>) -> Option<Arc<Limit>> {
     most.map(|most| kept.unwrap_or_else(|| Arc::new(Limit::new(most.into()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_config::Backend;
+
+    use super::*;
+    use crate::limits::{Allowance, Demand, derive};
+
+    fn limits(memory: Option<u64>) -> Limits {
+        let demand = Demand {
+            workers: 3,
+            binds: 1,
+            probes: 0,
+        };
+        let allowance = Allowance {
+            nofile: 1 << 20,
+            pipe_pages: None,
+            memory,
+        };
+        derive(demand, allowance)
+    }
+
+    #[test]
+    fn memory_that_comes_later_brings_no_connections_without_buffers() {
+        let backend = Backend::new("127.0.0.1:1".parse().unwrap());
+        let listener = Listener::new("l", Vec::new(), 0);
+        let config = Config::new(vec![listener], vec![Pool::new("p", vec![backend])]);
+        let at_start = limits(Some(128 << 20));
+        let plan = Plan::new(&config, &at_start).unwrap();
+        for (later, expected) in [
+            (at_start, at_start.connections_max),
+            (limits(None), at_start.connections_max),
+            (limits(Some(1 << 30)), at_start.connections_max),
+            (
+                limits(Some(64 << 20)),
+                limits(Some(64 << 20)).connections_max,
+            ),
+        ] {
+            plan.commit_limits(&config, &later, 3);
+            // Give or take what a share was rounded by.
+            let most = plan.connections.most();
+            assert!(
+                (expected..=expected + 1).contains(&most),
+                "{most}: {later:?}"
+            );
+        }
+        let plan = Plan::new(&config, &limits(None)).unwrap();
+        plan.commit_limits(&config, &limits(None), 3);
+        assert_eq!(plan.connections.most(), limits(None).connections_max);
+    }
 }

@@ -250,7 +250,8 @@ impl Supervisor {
             limits,
         } = prepared;
         let view = Arc::new(view);
-        view.plan.commit_limits(&view.config, &limits);
+        let workers = self.crew.len();
+        view.plan.commit_limits(&view.config, &limits, workers);
         // Nobody is to find the way to a socket that is about to close.
         self.files
             .retain(|file| !gone_files.iter().any(|gone| gone == file.path()));
