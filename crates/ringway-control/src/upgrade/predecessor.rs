@@ -85,6 +85,13 @@ impl Handed {
     }
 }
 
+/// Whether the new process may still be ended because it is wanted no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    ToCallOff,
+    None,
+}
+
 #[derive(Debug)]
 struct Socket {
     fd: OwnedFd,
@@ -209,7 +216,7 @@ impl Attempt {
             .map_err(|error| self.why_not(channel, child, error))?;
         let mut declined = HashSet::new();
         let version = loop {
-            match self.hear(channel, child, deadline)? {
+            match self.hear(channel, child, deadline, Leave::ToCallOff)? {
                 FromNew::Declined { places } => declined.extend(places),
                 FromNew::Prepared { version, .. } => break version,
                 FromNew::Refused { reasons, .. } => return Err(UpgradeError::Refused(reasons)),
@@ -218,7 +225,9 @@ impl Attempt {
         };
         let sent = channel.send(&FromOld::Go, &[], LOOK_EVERY);
         sent.map_err(failed("the new process is gone"))?;
-        match self.hear(channel, child, Instant::now() + ACCEPT_WITHIN)? {
+        // From here on it may have connections, which are not cut: a drain is passed on to it.
+        let deadline = Instant::now() + ACCEPT_WITHIN;
+        match self.hear(channel, child, deadline, Leave::None)? {
             FromNew::Accepting => Ok((version, declined)),
             FromNew::Refused { reasons, .. } => Err(UpgradeError::Refused(reasons)),
             FromNew::Declined { .. } | FromNew::Prepared { .. } => Err(out_of_turn()),
@@ -270,15 +279,16 @@ impl Attempt {
         }
     }
 
-    /// The next message, unless it takes too long or is wanted no more.
+    /// The next message, unless it takes too long, or is wanted no more and may be called off.
     fn hear(
         &self,
         channel: &Channel,
         child: &mut Child,
         deadline: Instant,
+        leave: Leave,
     ) -> Result<FromNew, UpgradeError> {
         loop {
-            if self.is_off.load(Ordering::Acquire) {
+            if leave == Leave::ToCallOff && self.is_off.load(Ordering::Acquire) {
                 let text = "a drain began; the new process was ended";
                 return Err(UpgradeError::Failed(text.into()));
             }
@@ -331,4 +341,66 @@ fn out_of_turn() -> UpgradeError {
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> UpgradeError {
     move |error| UpgradeError::Failed(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt() -> Attempt {
+        Attempt {
+            relaunch: Relaunch::of_process(Duration::from_secs(20)).unwrap(),
+            version: "",
+            workers: Vec::new(),
+            known: HashMap::new(),
+            asked: Vec::new(),
+            admin: None,
+            files: Vec::new(),
+            managers: HashSet::new(),
+            is_off: Arc::default(),
+        }
+    }
+
+    fn prepared() -> FromNew {
+        FromNew::Prepared {
+            protocol: PROTOCOL,
+            version: "new".to_owned(),
+        }
+    }
+
+    /// The end of the conversation when a drain begins before or after the go.
+    fn ended_by_a_drain(is_before_the_go: bool) -> Result<(String, HashSet<usize>), UpgradeError> {
+        let attempt = attempt();
+        let (channel, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::of(theirs).unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let patience = Duration::from_secs(20);
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                theirs.receive::<FromOld>(patience).unwrap();
+                if is_before_the_go {
+                    attempt.is_off.store(true, Ordering::Release);
+                    return;
+                }
+                theirs.send(&prepared(), &[], patience).unwrap();
+                theirs.receive::<FromOld>(patience).unwrap();
+                attempt.is_off.store(true, Ordering::Release);
+                // Longer than from one look at whether it is wanted to the next.
+                std::thread::sleep(3 * LOOK_EVERY);
+                // Nobody hears it who has given up.
+                let _ = theirs.send(&FromNew::Accepting, &[], patience);
+            });
+            attempt.lead(&channel, &[], &mut child)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        result
+    }
+
+    #[test]
+    fn a_process_that_may_have_connections_is_not_ended_by_a_drain() {
+        assert_eq!(ended_by_a_drain(false).unwrap().0, "new");
+        let error = ended_by_a_drain(true).unwrap_err().to_string();
+        assert!(error.contains("a drain began"), "{error}");
+    }
 }
