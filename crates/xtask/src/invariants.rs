@@ -9,6 +9,7 @@ mod count;
 mod crowd;
 mod exposition;
 mod gates;
+mod hellos;
 mod idle;
 mod instance;
 mod load;
@@ -29,7 +30,7 @@ use row::{Row, Verdict};
 /// A check: its name for `--only`, and what it measures.
 type Check = (&'static str, fn(&Rig) -> io::Result<Vec<Row>>);
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     ("io-wq threads", relay::io_wq),
     ("round trip", relay::round_trips),
     ("bulk stream", relay::bulk),
@@ -37,6 +38,7 @@ const CHECKS: [Check; 12] = [
     ("setsockopt", connections::socket_options),
     ("allocations", allocations::per_message),
     ("idle connections", crowd::idle_connections),
+    ("stalled hellos", hellos::stalled),
     ("reset connection", crowd::resets),
     ("blocked directions", memory::blocked_directions),
     ("wake-ups", idle::wake_ups),

@@ -163,11 +163,11 @@ fn touch_shared_buffers(rig: &Rig, to: &str) -> io::Result<()> {
 }
 
 /// Connections that the descriptors of one process carry: two for each.
-fn fitting(rig: &Rig) -> u64 {
+pub(super) fn fitting(rig: &Rig) -> u64 {
     rig.descriptors_max.saturating_sub(OWN_DESCRIPTORS) / 2
 }
 
-fn too_few(name: &str, rig: &Rig) -> Row {
+pub(super) fn too_few(name: &str, rig: &Rig) -> Row {
     let reason = format!("{} descriptors are too few", rig.descriptors_max);
     Row::skipped(name, &reason)
 }

@@ -45,11 +45,23 @@ impl Config {
 
     /// Adds listener `name` on a free port.
     pub(super) fn listener(
+        self,
+        name: &str,
+        relay: &str,
+        backends: &[SocketAddr],
+        health_check: &str,
+    ) -> Config {
+        self.listener_with(name, relay, backends, health_check, "")
+    }
+
+    /// The same with more keys, each after a comma.
+    pub(super) fn listener_with(
         mut self,
         name: &str,
         relay: &str,
         backends: &[SocketAddr],
         health_check: &str,
+        more: &str,
     ) -> Config {
         let backends: Vec<String> = backends
             .iter()
@@ -58,7 +70,7 @@ impl Config {
         let backends = backends.join(", ");
         let _ = writeln!(
             self.listeners,
-            "  {name}: {{bind: \"127.0.0.1:0\", pool: {name}, relay: {relay}}}"
+            "  {name}: {{bind: \"127.0.0.1:0\", pool: {name}, relay: {relay}{more}}}"
         );
         let _ = writeln!(
             self.pools,
