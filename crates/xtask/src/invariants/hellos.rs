@@ -16,6 +16,8 @@ use super::row::Row;
 const STALLED_MAX: u64 = 20_000;
 /// Connections by which the pace of this machine is found out, and with which everything is warm.
 const WARM: u64 = 500;
+/// Clients that come without waiting for those before.
+const BATCH: u64 = 500;
 /// The least time that a client has.
 const HANDSHAKE_LEAST: Duration = Duration::from_secs(10);
 /// How long after its deadline a client is waited for.
@@ -39,11 +41,10 @@ pub(super) fn stalled(rig: &Rig) -> io::Result<Vec<Row>> {
     let handshake = pace(rig, &servers, total)?;
     let config = config(rig, &servers, handshake);
     let instance = Instance::start(rig, &config)?;
-    let (one, two) = (instance.address("one")?, instance.address("two")?);
-    let mut clients = open(&one, WARM)?;
+    let mut clients = open(&instance, "one", 0, WARM)?;
     let before = settled_memory(instance.pid())?;
-    clients.extend(open(&one, total / 2 - WARM)?);
-    clients.extend(open(&two, total - total / 2)?);
+    clients.extend(open(&instance, "one", WARM, total / 2 - WARM)?);
+    clients.extend(open(&instance, "two", 0, total - total / 2)?);
     let after = settled_memory(instance.pid())?;
     if clients[0].1.elapsed() >= handshake {
         return Err(io::Error::other(
@@ -82,20 +83,35 @@ fn config(rig: &Rig, servers: &Servers, handshake: Duration) -> Config {
 fn pace(rig: &Rig, servers: &Servers, total: u64) -> io::Result<Duration> {
     let instance = Instance::start(rig, &config(rig, servers, PATIENCE))?;
     let begin = Instant::now();
-    drop(open(&instance.address("one")?, WARM)?);
+    drop(open(&instance, "one", 0, WARM)?);
     let all = begin.elapsed().mul_f64(total as f64 / WARM as f64);
     Ok((3 * all).max(HANDSHAKE_LEAST))
 }
 
-fn open(to: &str, count: u64) -> io::Result<Vec<Stalled>> {
-    let one = |_| {
-        let begin = Instant::now();
-        let mut client = TcpStream::connect(to)?;
-        client.write_all(BEGINNING)?;
-        client.set_read_timeout(Some(PATIENCE))?;
-        Ok((client, begin))
-    };
-    (0..count).map(one).collect()
+/// Some more beside those that are `there`, no faster than they are accepted: their time runs from then on.
+fn open(instance: &Instance, listener: &str, there: u64, count: u64) -> io::Result<Vec<Stalled>> {
+    let to = instance.address(listener)?;
+    let mut clients = Vec::new();
+    while (clients.len() as u64) < count {
+        for _ in 0..BATCH.min(count - clients.len() as u64) {
+            let begin = Instant::now();
+            let mut client = TcpStream::connect(&to)?;
+            client.write_all(BEGINNING)?;
+            client.set_read_timeout(Some(PATIENCE))?;
+            clients.push((client, begin));
+        }
+        let due = there + clients.len() as u64;
+        let accepted = instance.settles(PATIENCE, |metrics| {
+            let labels = [("listener", listener)];
+            Ok(metrics.sum("ringway_listener_connections", &labels)? >= due)
+        })?;
+        if !accepted {
+            return Err(io::Error::other(
+                "clients that are connected are not accepted",
+            ));
+        }
+    }
+    Ok(clients)
 }
 
 /// Waits for the end of each, in the order in which they came.
