@@ -16,6 +16,8 @@ use super::row::Row;
 const STALLED_MAX: u64 = 20_000;
 /// Connections by which the pace of this machine is found out, and with which everything is warm.
 const WARM: u64 = 500;
+/// What one may hold, in bytes: the buffer of what it said, all of it where pages are huge, and its slot.
+const CLIENT_CAP: f64 = 17.0 * 1024.0;
 /// Clients that come without waiting for those before.
 const BATCH: u64 = 500;
 /// The least time that a client has.
@@ -55,7 +57,7 @@ pub(super) fn stalled(rig: &Rig) -> io::Result<Vec<Row>> {
     run(load(rig, &["rr", "--to", &echo, "--connections", "8"]).args(["--count", "2000"]))?;
     let each = after.saturating_sub(before) as f64 / (total - WARM) as f64;
     let shown = format!("{each:.0} ({total} in one worker)");
-    let mut rows = vec![Row::at_most(memory, each, 16_384.0, &shown)];
+    let mut rows = vec![Row::at_most(memory, each, CLIENT_CAP, &shown)];
     rows.extend(ends(clients, handshake)?);
     if total < STALLED_MAX {
         let reason = format!("{total} used: {} descriptors", rig.descriptors_max);
@@ -85,7 +87,8 @@ fn pace(rig: &Rig, servers: &Servers, total: u64) -> io::Result<Duration> {
     let begin = Instant::now();
     drop(open(&instance, "one", 0, WARM)?);
     let all = begin.elapsed().mul_f64(total as f64 / WARM as f64);
-    Ok((3 * all).max(HANDSHAKE_LEAST))
+    // The file has whole seconds.
+    Ok(Duration::from_secs(3 * all.as_secs() + 3).max(HANDSHAKE_LEAST))
 }
 
 /// Some more beside those that are `there`, no faster than they are accepted: their time runs from then on.
