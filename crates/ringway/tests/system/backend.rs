@@ -2,7 +2,7 @@
 //! threads and can be killed and started again at the same address.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::eventually::{is_readable, until};
+use crate::eventually::{eventually, is_readable, until};
 use crate::instance::Ringway;
 use crate::peers::{PATIENCE, connect, patient, reset_at_close};
 use crate::places::own_address;
@@ -58,13 +58,19 @@ impl Backend {
 /// With a queue as long as the kernel allows: what does not fit it is lost without a word, after it
 /// was told that it is connected.
 fn listen(address: SocketAddr) -> TcpListener {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    try_listen(address).unwrap()
+}
+
+/// The same where somebody may be in the way: a process that another test is just starting has every
+/// descriptor of this one until it becomes what it is to be, a listener that was closed here among them.
+fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // For those that are started again at the same address.
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&address.into()).unwrap();
-    socket.listen(4096).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket.into()
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// An address where nobody listens.
@@ -206,13 +212,14 @@ type Open = Mutex<HashMap<usize, TcpStream>>;
 
 impl Server {
     pub(crate) fn new(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Server {
+        let listener = listen(own_address());
         let mut server = Server {
-            address: closed_address(),
+            address: listener.local_addr().unwrap(),
             handler: Arc::new(handler),
             running: None,
             state: Arc::default(),
         };
-        server.start();
+        server.serve_on(listener);
         server
     }
 
@@ -246,7 +253,12 @@ impl Server {
 
     /// Listens again at the same address.
     pub(crate) fn start(&mut self) {
-        let listener = listen(self.address);
+        let address = self.address;
+        let listener = eventually(|| try_listen(address).map_err(|error| error.to_string()));
+        self.serve_on(listener);
+    }
+
+    fn serve_on(&mut self, listener: TcpListener) {
         let (stop, open) = (Arc::<AtomicBool>::default(), Arc::<Open>::default());
         let thread = {
             let (stop, open) = (Arc::clone(&stop), Arc::clone(&open));
