@@ -80,6 +80,13 @@ pub enum AdminState {
 }
 
 impl AdminState {
+    /// Every one.
+    pub const ALL: [AdminState; 3] = [
+        AdminState::Active,
+        AdminState::Drain,
+        AdminState::Maintenance,
+    ];
+
     /// The word for it in requests, answers and metrics.
     pub fn as_label(self) -> &'static str {
         match self {

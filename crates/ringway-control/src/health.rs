@@ -352,6 +352,7 @@ mod tests {
     use ringway_config::{Backend, Pool};
 
     use super::*;
+    use crate::layout::Unused;
 
     fn board(health: Option<ringway_config::HealthCheck>) -> (Config, Board) {
         let backends = ["127.0.0.1:1", "127.0.0.1:2"];
@@ -457,19 +458,5 @@ mod tests {
         assert_ne!(board.key(0, 1), None);
         assert_ne!(board.key(0, 1), Some(keys[1]));
         assert_eq!(board.standing(0, 1).health, Health::Unknown);
-    }
-
-    struct Unused;
-
-    impl crate::layout::Usage for Unused {
-        fn listener(&self, _: usize) -> bool {
-            false
-        }
-        fn route(&self, _: usize) -> bool {
-            false
-        }
-        fn backend(&self, _: usize, _: usize) -> bool {
-            false
-        }
     }
 }

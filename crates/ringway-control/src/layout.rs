@@ -140,6 +140,21 @@ pub(crate) trait Usage {
     fn backend(&self, pool: usize, at: usize) -> bool;
 }
 
+/// Nothing is held on to.
+pub(crate) struct Unused;
+
+impl Usage for Unused {
+    fn listener(&self, _: usize) -> bool {
+        false
+    }
+    fn route(&self, _: usize) -> bool {
+        false
+    }
+    fn backend(&self, _: usize, _: usize) -> bool {
+        false
+    }
+}
+
 /// The places of one configuration and of what is leaving, and where each entry of the configuration
 /// has its own, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -170,19 +185,7 @@ fn grouped(flat: Vec<u16>, lens: impl Iterator<Item = usize>) -> Vec<Vec<u16>> {
 impl Layout {
     /// The first one.
     pub(crate) fn of(config: &Config) -> Option<Layout> {
-        struct Nothing;
-        impl Usage for Nothing {
-            fn listener(&self, _: usize) -> bool {
-                false
-            }
-            fn route(&self, _: usize) -> bool {
-                false
-            }
-            fn backend(&self, _: usize, _: usize) -> bool {
-                false
-            }
-        }
-        Layout::default().next(config, &Nothing)
+        Layout::default().next(config, &Unused)
     }
 
     /// None where too much of what has left is still in use.

@@ -133,12 +133,8 @@ impl Overrides {
             weight,
         } in asked
         {
-            let known = [
-                AdminState::Active,
-                AdminState::Drain,
-                AdminState::Maintenance,
-            ];
-            let known = known.into_iter().find(|known| known.as_label() == state);
+            let mut known = AdminState::ALL.into_iter();
+            let known = known.find(|known| known.as_label() == state);
             let asked = Override {
                 state: known.ok_or_else(|| format!("there is no state `{state}`"))?,
                 weight: weight.map(|(asked, file)| Weights { asked, file }),

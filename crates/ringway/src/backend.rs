@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{BackendArgs, WeightChoice};
-use crate::client::{Endpoint, Method};
+use crate::client::{Endpoint, Method, encoded};
 use crate::failure::Failure;
 use crate::output::say;
 use crate::reload::texts;
@@ -22,18 +22,14 @@ pub(crate) fn backend(args: &BackendArgs) -> Result<(), Failure> {
     let endpoint = Endpoint::of(&args.instance)?;
     let place = Place {
         endpoint,
-        path: format!(
-            "/v1/pools/{}/backends/{}",
-            encoded(&args.pool),
-            encoded(&args.address.to_string())
-        ),
         pool: &args.pool,
         address: args.address.to_string(),
     };
     let body = body(args);
     if !body.is_empty() {
         let body = Value::Object(body).to_string();
-        let response = place.endpoint.send(Method::Patch, &place.path, &body)?;
+        let path = format!("{}/backends/{}", place.pool_path(), segment(&place.address));
+        let response = place.endpoint.send(Method::Patch, &path, &body)?;
         let changes = texts(&response.body, "changes");
         for change in &changes {
             say(change)?;
@@ -68,16 +64,18 @@ fn body(args: &BackendArgs) -> Map<String, Value> {
 /// Which backend of which instance.
 struct Place<'a> {
     endpoint: Endpoint,
-    path: String,
     pool: &'a str,
     address: String,
 }
 
 impl Place<'_> {
+    fn pool_path(&self) -> String {
+        format!("/v1/pools/{}", segment(self.pool))
+    }
+
     /// As it is now.
     fn look(&self) -> Result<Backend, Failure> {
-        let path = format!("/v1/pools/{}", encoded(self.pool));
-        let response = self.endpoint.request(Method::Get, &path)?;
+        let response = self.endpoint.request(Method::Get, &self.pool_path())?;
         let pool: crate::snapshot::Pool = serde_json::from_slice(&response.body)
             .map_err(|error| Failure::Runtime(format!("{}: unreadable: {error}", self.endpoint)))?;
         let mut backends = pool.backends.into_iter();
@@ -104,6 +102,11 @@ impl Place<'_> {
     }
 }
 
+/// As one segment of a path, RFC 3986 section 3.3.
+fn segment(text: &str) -> String {
+    encoded(text, b":")
+}
+
 fn described(backend: &Backend) -> String {
     let connections = match backend.connections {
         1 => "1 connection".to_owned(),
@@ -116,31 +119,9 @@ fn described(backend: &Backend) -> String {
     line.replace(char::is_control, "?")
 }
 
-/// As one segment of a path, RFC 3986 section 3.3.
-fn encoded(segment: &str) -> String {
-    let mut out = String::with_capacity(segment.len());
-    for byte in segment.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_segment_holds_no_delimiter() {
-        assert_eq!(encoded("127.0.0.1:80"), "127.0.0.1:80");
-        assert_eq!(encoded("[::1]:80"), "%5B::1%5D:80");
-        assert_eq!(encoded("unix:/run/a b"), "unix:%2Frun%2Fa%20b");
-        assert_eq!(encoded("é?#%"), "%C3%A9%3F%23%25");
-    }
 
     #[test]
     fn a_backend_is_one_line_whatever_it_is_called() {

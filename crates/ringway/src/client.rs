@@ -16,8 +16,10 @@ use ringway_config::{AdminBind, BackendAddress};
 use crate::cli::Instance;
 use crate::failure::Failure;
 
+mod percent;
 mod response;
 
+pub(crate) use percent::encoded;
 pub(crate) use response::{MalformedResponse, Response};
 
 /// Longest wait for a connection, or for the next bytes of an answer. A drain or reload answers

@@ -76,13 +76,18 @@ impl Board {
         (grown >= 0.0).then(|| grown / (last.uptime_seconds - before.uptime_seconds))
     }
 
+    /// The same of a counter.
+    fn count_rate(&self, now: u64, then: Option<u64>) -> Option<f64> {
+        self.rate(now as f64, then.map(|then| then as f64))
+    }
+
     pub(super) fn totals(&self) -> Totals {
         let Some(last) = &self.last else {
             return Totals::default();
         };
         let sum = |of: fn(&Snapshot) -> u64| {
-            let then = self.before.as_ref().map(|before| of(before) as f64);
-            self.rate(of(last) as f64, then)
+            let then = self.before.as_ref().map(of);
+            self.count_rate(of(last), then)
         };
         Totals {
             accepted: sum(|all| all.listeners.iter().map(|one| one.connections_total).sum()),
@@ -98,8 +103,6 @@ impl Board {
         };
         let row = |worker: &crate::snapshot::Worker| {
             let then = then(worker.index);
-            let rate =
-                |now: u64, then: Option<u64>| self.rate(now as f64, then.map(|then| then as f64));
             let busy_then = then.and_then(|then| then.busy_seconds_total);
             let busy = worker
                 .busy_seconds_total
@@ -109,11 +112,11 @@ impl Board {
                     number(f64::from(worker.index), worker.index.to_string()),
                     number(f64::from(worker.cpu), worker.cpu.to_string()),
                     count(worker.connections as f64),
-                    per_second(rate(
+                    per_second(self.count_rate(
                         worker.connections_total,
                         then.map(|then| then.connections_total),
                     )),
-                    bytes_per_second(rate(
+                    bytes_per_second(self.count_rate(
                         worker.received_bytes_total,
                         then.map(|then| then.received_bytes_total),
                     )),
@@ -138,16 +141,15 @@ impl Board {
         };
         let row = |listener: &crate::snapshot::Listener| {
             let then = then(&listener.name);
-            let rate =
-                |now: u64, then: Option<u64>| self.rate(now as f64, then.map(|then| then as f64));
-            let refused = rate(listener.refused_total, then.map(|then| then.refused_total));
+            let refused =
+                self.count_rate(listener.refused_total, then.map(|then| then.refused_total));
             Row {
                 cells: vec![
                     text(&listener.name),
                     text(&listener.addresses.join(" ")),
                     text(&listener.pools.join(", ")),
                     count(listener.connections as f64),
-                    per_second(rate(
+                    per_second(self.count_rate(
                         listener.connections_total,
                         then.map(|then| then.connections_total),
                     )),
@@ -172,9 +174,7 @@ impl Board {
         let then: HashMap<(&str, &str), &Backend> = each(self.before.as_ref()).collect();
         let row = |(key, backend): ((&str, &str), &Backend)| {
             let then = then.get(&key);
-            let rate =
-                |now: u64, then: Option<u64>| self.rate(now as f64, then.map(|then| then as f64));
-            let failures = rate(
+            let failures = self.count_rate(
                 backend.connect_failures_total,
                 then.map(|then| then.connect_failures_total),
             );
@@ -185,7 +185,7 @@ impl Board {
                     text(&backend.address),
                     text(&state),
                     count(backend.connections as f64),
-                    per_second(rate(
+                    per_second(self.count_rate(
                         backend.connections_total,
                         then.map(|then| then.connections_total),
                     )),

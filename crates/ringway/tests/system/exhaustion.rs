@@ -164,6 +164,24 @@ fn failures(ringway: &Ringway, error: &str) -> i64 {
     metrics.sum("backend_connect_failures_total", &[("error", error)])
 }
 
+/// From 40000 on, the kernel gives no port after this one to a connection of the instance.
+fn bound_ports(ringway: &Ringway, last: u16) {
+    let range = format!("echo 40000 {last} > /proc/sys/net/ipv4/ip_local_port_range");
+    within(ringway, "sh", &["-c", &range], "");
+}
+
+/// Clients until one is turned away: as many as there are ports, half of them at each backend.
+fn fill(ringway: &Ringway, ports: usize) -> Vec<(UnixStream, u8)> {
+    let mut inside = Vec::new();
+    while let Some(client) = ask(ringway) {
+        inside.push(client);
+        assert!(inside.len() <= ports, "more connections than ports");
+    }
+    let of_first = inside.iter().filter(|(_, name)| *name == b'a').count();
+    assert_eq!((inside.len(), of_first), (ports, ports / 2));
+    inside
+}
+
 /// A hundred ports carry a hundred connections to each backend.
 #[test]
 fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
@@ -175,15 +193,8 @@ fn without_a_local_port_another_backend_is_tried_and_none_is_blamed() {
         "",
     );
     let _backends = Backends::start(&ringway);
-    let range = "echo 40000 40099 > /proc/sys/net/ipv4/ip_local_port_range";
-    within(&ringway, "sh", &["-c", range], "");
-    let mut inside = Vec::new();
-    while let Some(client) = ask(&ringway) {
-        inside.push(client);
-        assert!(inside.len() <= 200, "more connections than ports");
-    }
-    let of_first = inside.iter().filter(|(_, name)| *name == b'a').count();
-    assert_eq!((inside.len(), of_first), (200, 100));
+    bound_ports(&ringway, 40099);
+    let inside = fill(&ringway, 200);
     let before = failures(&ringway, "no_ports");
     for _ in 0..10 {
         assert!(ask(&ringway).is_none());
@@ -207,15 +218,8 @@ fn several_source_addresses_extend_the_ports() {
     }
     let ringway = apart("off", "127.0.0.2, 127.0.0.3, 127.0.0.4");
     let _backends = Backends::start(&ringway);
-    let range = "echo 40000 40049 > /proc/sys/net/ipv4/ip_local_port_range";
-    within(&ringway, "sh", &["-c", range], "");
-    let mut inside = Vec::new();
-    while let Some(client) = ask(&ringway) {
-        inside.push(client);
-        assert!(inside.len() <= 300, "more connections than ports");
-    }
-    let of_first = inside.iter().filter(|(_, name)| *name == b'a').count();
-    assert_eq!((inside.len(), of_first), (300, 150));
+    bound_ports(&ringway, 40049);
+    let inside = fill(&ringway, 300);
     assert!(failures(&ringway, "no_ports") > 0);
     assert_eq!(
         ringway.metrics().each("backend_ejections_total", &[]),

@@ -6,7 +6,7 @@ use crate::arrivals::{Outcome, churn, race, try_in};
 use crate::backend::{Backend, BlackHole, Server};
 use crate::eventually::until_is;
 use crate::peers::{End, connect, drain, read_exactly, reset, turned_away, until};
-use crate::setup::Setup;
+use crate::setup::{ALGORITHMS, Setup};
 
 #[test]
 fn connections_of_a_listener_are_limited_exactly() {
@@ -71,13 +71,7 @@ fn a_full_backend_leaves_the_rest_to_the_others() {
 /// Whatever chooses, it looks on while there is a place: a client is refused when all are taken.
 #[test]
 fn every_algorithm_finds_the_last_place() {
-    for balance in [
-        "round_robin",
-        "least_connections",
-        "random",
-        "source_hash",
-        "maglev",
-    ] {
+    for balance in ALGORITHMS {
         let servers = [b'a', b'b', b'c', b'd'].map(Server::echo);
         let mut setup = Setup::to([] as [SocketAddr; 0]).workers(4);
         for (server, keys) in servers.iter().zip([

@@ -18,7 +18,7 @@ use crate::backend::{Server, closed_address};
 use crate::eventually::{PATIENCE, until, until_is};
 use crate::instance::Ringway;
 use crate::peers::{connect, echoes, read_exactly};
-use crate::setup::Setup;
+use crate::setup::{ALGORITHMS, Setup};
 
 const RINGWAY: &str = env!("CARGO_BIN_EXE_ringway");
 
@@ -63,13 +63,7 @@ fn pair() -> [Server; 2] {
 
 #[test]
 fn a_drained_backend_gets_nothing_new_keeps_what_it_has_and_comes_back() {
-    for balance in [
-        "round_robin",
-        "least_connections",
-        "random",
-        "source_hash",
-        "maglev",
-    ] {
+    for balance in ALGORITHMS {
         let [a, b] = pair();
         let setup = Setup::to([a.address(), b.address()]).balance(balance);
         let ringway = setup.workers(2).health_checks().start();

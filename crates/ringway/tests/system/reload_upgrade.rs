@@ -22,7 +22,18 @@ struct File<'a> {
     tcp: &'static str,
 }
 
-impl File<'_> {
+impl<'a> File<'a> {
+    /// One listener and one worker.
+    fn alone(server: &'a Server) -> File<'a> {
+        File {
+            server,
+            workers: 1,
+            stays: closed_address(),
+            comes: None,
+            tcp: "",
+        }
+    }
+
     fn text(&self) -> String {
         let File {
             workers,
@@ -144,11 +155,8 @@ fn a_reload_during_an_upgrade_that_fails_is_refused_or_comes_after_it() {
     let [a, b] = [b'a', b'b'].map(Server::echo);
     let stays = closed_address();
     let file = |server| File {
-        server,
-        workers: 1,
         stays,
-        comes: None,
-        tcp: "",
+        ..File::alone(server)
     };
     let mut succession = Succession::start(&file(&a).text(), &Start::default());
     hesitant(&succession, "exit 3");
@@ -182,13 +190,7 @@ fn a_reload_during_an_upgrade_that_fails_is_refused_or_comes_after_it() {
 #[test]
 fn a_signal_for_a_reload_goes_on_to_the_new_process() {
     let server = Server::echo(b'a');
-    let file = File {
-        server: &server,
-        workers: 1,
-        stays: closed_address(),
-        comes: None,
-        tcp: "",
-    };
+    let file = File::alone(&server);
     let mut succession = Succession::start(&file.text(), &Start::default());
     let binary = env!("CARGO_BIN_EXE_ringway");
     hesitant(&succession, &format!("exec {binary} \"$@\""));
@@ -219,13 +221,7 @@ fn a_signal_for_a_reload_goes_on_to_the_new_process() {
 #[test]
 fn an_upgrade_during_a_reload_is_refused() {
     let server = Server::echo(b'a');
-    let file = File {
-        server: &server,
-        workers: 1,
-        stays: closed_address(),
-        comes: None,
-        tcp: "",
-    };
+    let file = File::alone(&server);
     let mut succession = Succession::start(&file.text(), &Start::default());
     // None that begins between two reloads succeeds.
     succession.replace_binary("#!/bin/sh\nexit 3\n");

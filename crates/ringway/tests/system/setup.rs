@@ -17,6 +17,15 @@ pub(crate) enum Relay {
     UringSplice,
 }
 
+/// The values of `balance`.
+pub(crate) const ALGORITHMS: [&str; 5] = [
+    "round_robin",
+    "least_connections",
+    "random",
+    "source_hash",
+    "maglev",
+];
+
 /// Every way to move bytes.
 pub(crate) const MODES: [Relay; 4] = [Relay::Auto, Relay::Copy, Relay::Splice, Relay::UringSplice];
 

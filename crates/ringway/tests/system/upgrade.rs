@@ -110,16 +110,26 @@ fn what_was_asked_of_backends_outlives_an_upgrade() {
     succession.stop();
 }
 
+/// An instance that has a client, which it may drain for so long; its process, and the client.
+fn with_a_client(server: &Server, workers: u16, drain: &str) -> (Succession, Pid, TcpStream) {
+    let text = file(
+        server,
+        workers,
+        BINDS,
+        &format!("shutdown: {{drain: {drain}}}"),
+    );
+    let succession = Succession::start(&text, &Start::default());
+    let client = connect(succession.address(0, 0).parse().unwrap());
+    assert_eq!(read_exactly::<1>(&client), [b'a']);
+    let old = succession.serving();
+    (succession, old, client)
+}
+
 /// A connection stays with the process that accepted it, for as long as the drain lets it.
 #[test]
 fn connections_live_on_in_the_process_that_has_them() {
     let server = Server::echo(b'a');
-    let text = file(&server, 2, BINDS, "shutdown: {drain: 10m}");
-    let mut succession = Succession::start(&text, &Start::default());
-    let old = succession.serving();
-    let address = succession.address(0, 0).parse().unwrap();
-    let mut client = connect(address);
-    assert_eq!(read_exactly::<1>(&client), [b'a']);
+    let (mut succession, old, mut client) = with_a_client(&server, 2, "10m");
     let new = succession.upgrade();
     for _ in 0..20 {
         client.write_all(b"ping").unwrap();
@@ -127,7 +137,7 @@ fn connections_live_on_in_the_process_that_has_them() {
     }
     let status = succession.admin.status();
     assert_eq!(status["connections"], 0, "a connection has moved");
-    let mut another = connect(address);
+    let mut another = connect(succession.address(0, 0).parse().unwrap());
     assert_eq!(read_exactly::<1>(&another), [b'a']);
     until("the new process has it", || {
         succession.admin.status()["connections"] == 1
@@ -154,11 +164,7 @@ fn connections_live_on_in_the_process_that_has_them() {
 #[test]
 fn connections_that_do_not_end_are_ended_by_the_drain() {
     let server = Server::echo(b'a');
-    let text = file(&server, 1, BINDS, "shutdown: {drain: 1s}");
-    let mut succession = Succession::start(&text, &Start::default());
-    let old = succession.serving();
-    let client = connect(succession.address(0, 0).parse().unwrap());
-    assert_eq!(read_exactly::<1>(&client), [b'a']);
+    let (mut succession, old, client) = with_a_client(&server, 1, "1s");
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -179,12 +185,7 @@ fn connections_that_do_not_end_are_ended_by_the_drain() {
 #[test]
 fn the_old_process_counts_signals_as_any_other() {
     let server = Server::echo(b'a');
-    let text = file(&server, 2, BINDS, "shutdown: {drain: 10m}");
-    let mut succession = Succession::start(&text, &Start::default());
-    let old = succession.serving();
-    let address = succession.address(0, 0).parse().unwrap();
-    let mut client = connect(address);
-    assert_eq!(read_exactly::<1>(&client), [b'a']);
+    let (mut succession, old, mut client) = with_a_client(&server, 2, "10m");
     succession.upgrade();
     kill_process(old, Signal::TERM).unwrap();
     until("it has taken notice", || {
