@@ -1,6 +1,10 @@
 //! A hello comes from whoever connects. One that is accepted is independent of how it was cut into segments and into
 //! records; one that is rejected stays rejected, and another byte in its place would not have been.
+//! Another parser reads the same in it, `tls-parser`.
 #![no_main]
+
+#[path = "../../ringway-wire/src/tests/others/tls_parser.rs"]
+mod tls_parser;
 
 use libfuzzer_sys::fuzz_target;
 use ringway_wire::{
@@ -8,6 +12,7 @@ use ringway_wire::{
 };
 
 fuzz_target!(|bytes: &[u8]| {
+    tls_parser::agree(bytes);
     let parsed = parse_client_hello(bytes);
     match parsed {
         Parse::Done { value, used } => {

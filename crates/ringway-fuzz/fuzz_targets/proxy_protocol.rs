@@ -1,6 +1,10 @@
 //! The first bytes of a connection come from whoever connects. A header that is accepted is
 //! independent of how it was cut and can be written again; one that is rejected stays rejected.
+//! Another parser reads the same in it, `proxy-header`.
 #![no_main]
+
+#[path = "../../ringway-wire/src/tests/others/proxy_header.rs"]
+mod proxy_header;
 
 use libfuzzer_sys::fuzz_target;
 use ringway_wire::{
@@ -8,6 +12,7 @@ use ringway_wire::{
 };
 
 fuzz_target!(|bytes: &[u8]| {
+    proxy_header::agree(bytes);
     match parse_proxy(bytes) {
         Parse::Done { value, used } => {
             assert!(0 < used && used <= bytes.len() && used <= PROXY_HEADER_MAX);

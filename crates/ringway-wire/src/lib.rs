@@ -21,6 +21,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+// What compares with other parsers is shared with the fuzz targets, which see the crate from outside.
+#[cfg(test)]
+extern crate self as ringway_wire;
+
 mod parse;
 
 mod proxy;

@@ -1,6 +1,8 @@
 //! Tests of the parsers and writers, by format; this file holds what those of the PROXY protocol share.
 
+mod differential;
 mod hello;
+mod others;
 mod properties;
 mod v1;
 mod v2;

@@ -25,7 +25,7 @@ fn ipv6() -> impl Strategy<Value = Ipv6Addr> {
     ]
 }
 
-fn addresses() -> impl Strategy<Value = Addresses<'static>> {
+pub(super) fn addresses() -> impl Strategy<Value = Addresses<'static>> {
     let inet =
         || (any::<Ipv4Addr>(), any::<u16>()).prop_map(|(a, port)| SocketAddrV4::new(a, port));
     let inet6 = || (ipv6(), any::<u16>()).prop_map(|(a, port)| SocketAddrV6::new(a, port, 0, 0));
@@ -40,7 +40,7 @@ fn addresses() -> impl Strategy<Value = Addresses<'static>> {
     ]
 }
 
-fn bytes(length_max: usize) -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn bytes(length_max: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..=length_max)
 }
 
@@ -72,7 +72,7 @@ fn naive_v1(line: &[u8]) -> Option<Option<(SocketAddr, SocketAddr)>> {
 }
 
 /// A valid line with a few bytes replaced, inserted, removed or doubled.
-fn mutated_line() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn mutated_line() -> impl Strategy<Value = Vec<u8>> {
     let alphabet = proptest::sample::select(b"0123456789abcdefFg:.: \r\nTCPUNKWO46\0\xff".to_vec());
     let edits = proptest::collection::vec((0u8..4, any::<prop::sample::Index>(), alphabet), 0..4);
     (proptest::sample::select(VALID), edits).prop_map(|((line, _), edits)| {

@@ -25,7 +25,7 @@ fn with_checksum() -> Vec<u8> {
     header(0x21, 0x11, &[INET, tlvs])
 }
 
-fn valid() -> Vec<Vec<u8>> {
+pub(super) fn valid() -> Vec<Vec<u8>> {
     let unix = [7; 216];
     vec![
         header(0x20, 0x00, &[]),

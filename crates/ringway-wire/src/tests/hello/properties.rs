@@ -5,9 +5,9 @@ use proptest::sample::Index;
 
 use super::build::{Hello, alpn, extension, records, server_name};
 use super::captures::CAPTURES;
-use super::differential::agree;
 use super::malformed::check_rejected_somewhere;
 use super::{cases, done};
+use crate::tests::others::tls_parser::agree;
 use crate::{CLIENT_HELLO_MAX, HelloProgress, Parse, parse_client_hello};
 
 fn bytes(size_max: usize) -> impl Strategy<Value = Vec<u8>> {
