@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
@@ -99,7 +99,7 @@ fn without_the_capability_the_clients_address_is_refused_at_start() {
 /// Tells each who connects its address.
 const BACKEND: &str = r"
 import socket
-listener = socket.create_server(('0.0.0.0', 9000))
+listener = socket.create_server(('ANY', 9000), family=socket.FAMILY)
 print('listening', flush=True)
 while True:
     peer, address = listener.accept()
@@ -110,15 +110,15 @@ while True:
 /// The host of the backend is `PID`; what it sends to clients goes through the balancer's, which takes it for its own.
 const WAYS: &str = "set -e
 ip link add near type veth peer name far netns PID
-ip address add 10.9.0.1/24 dev near
+ip address add NEAR dev near nodad
 ip link set near up
 nsenter --target=PID --net sh -ec '
 ip link set lo up
-ip address add 10.9.0.2/24 dev far
+ip address add FAR dev far nodad
 ip link set far up
-ip route add 192.0.2.0/24 via 10.9.0.1'
-ip rule add iif near lookup 100
-ip route add local 0.0.0.0/0 dev lo table 100
+ip route add CLIENTS via VIA'
+ip -VERSION rule add iif near lookup 100
+ip -VERSION route add local DEFAULT dev lo table 100
 ";
 
 struct Host(Child);
@@ -130,65 +130,135 @@ impl Drop for Host {
     }
 }
 
-/// A backend in a network of its own, beside that of the instance.
-fn far_backend(ringway: &Ringway) -> Host {
-    let mut command = beside(&ringway.process, "unshare");
-    let command = command.args(["--net", "python3", "-c", BACKEND]);
-    let mut host = Host(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    let output = host.0.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
-    assert_eq!(line, "listening\n");
-    let ways = WAYS.replace("PID", &host.0.id().to_string());
-    let done = beside(&ringway.process, "sh").args(["-c", &ways]).status();
-    assert!(done.unwrap().success());
-    host
+/// What differs between the two versions of IP.
+struct Network {
+    /// What the words in capitals of the scripts stand for.
+    words: [(&'static str, &'static str); 8],
+    backend: &'static str,
+    /// The address of the balancer towards the backend.
+    near: &'static str,
+    clients: [&'static str; 2],
+    /// Where they say they connected to.
+    front: &'static str,
+    /// A client of the other version.
+    foreign: (&'static str, &'static str),
 }
 
-fn can_have_ways() -> bool {
-    let script = "ip link add a type veth peer name b && ip rule add iif a lookup 100 && \
-                  ip route add local 0.0.0.0/0 dev lo table 100 && nsenter --version && python3 -V";
-    let mut command = Command::new("unshare");
-    let command = command.args(["--net", "sh", "-c", script]);
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let can = status.is_ok_and(|status| status.success());
-    if !can {
-        eprintln!("not tested: needs root, unshare, nsenter, ip with veth and rules, and python3");
+const IPV4: Network = Network {
+    words: [
+        ("ANY", "0.0.0.0"),
+        ("FAMILY", "AF_INET"),
+        ("NEAR", "10.9.0.1/24"),
+        ("FAR", "10.9.0.2/24"),
+        ("CLIENTS", "192.0.2.0/24"),
+        ("VIA", "10.9.0.1"),
+        ("VERSION", "4"),
+        ("DEFAULT", "0.0.0.0/0"),
+    ],
+    backend: "10.9.0.2:9000",
+    near: "10.9.0.1",
+    clients: ["192.0.2.7", "192.0.2.8"],
+    front: "198.51.100.1:443",
+    foreign: ("[2001:db8::7]:1", "[2001:db8::1]:2"),
+};
+
+const IPV6: Network = Network {
+    words: [
+        ("ANY", "::"),
+        ("FAMILY", "AF_INET6"),
+        ("NEAR", "fd09::1/64"),
+        ("FAR", "fd09::2/64"),
+        ("CLIENTS", "2001:db8:7::/48"),
+        ("VIA", "fd09::1"),
+        ("VERSION", "6"),
+        ("DEFAULT", "::/0"),
+    ],
+    backend: "[fd09::2]:9000",
+    near: "fd09::1",
+    clients: ["2001:db8:7::7", "2001:db8:7::8"],
+    front: "[2001:db8::1]:443",
+    foreign: ("192.0.2.7:1", "198.51.100.1:2"),
+};
+
+impl Network {
+    fn script(&self, script: &str) -> String {
+        let words = self.words.iter();
+        words.fold(script.to_owned(), |script, (word, by)| {
+            script.replace(word, by)
+        })
     }
-    can
+
+    /// A backend in a network of its own, beside that of the instance.
+    fn far_backend(&self, ringway: &Ringway) -> Host {
+        let mut command = beside(&ringway.process, "unshare");
+        let command = command.args(["--net", "python3", "-c", &self.script(BACKEND)]);
+        let mut host = Host(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut line = String::new();
+        let output = host.0.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line, "listening\n");
+        let ways = self.script(WAYS).replace("PID", &host.0.id().to_string());
+        let done = beside(&ringway.process, "sh").args(["-c", &ways]).status();
+        assert!(done.unwrap().success());
+        host
+    }
+
+    fn can_be_had(&self) -> bool {
+        let script = "ip link add a type veth peer name b && ip -VERSION rule add iif a lookup 100 && \
+                      ip link set lo up && ip -VERSION route add local DEFAULT dev lo table 100 && \
+                      nsenter --version && python3 -V";
+        let mut command = Command::new("unshare");
+        let command = command.args(["--net", "sh", "-c", &self.script(script)]);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let can = status.is_ok_and(|status| status.success());
+        if !can {
+            eprintln!(
+                "not tested: needs root, unshare, nsenter, ip with veth and rules, and python3"
+            );
+        }
+        can
+    }
+
+    fn the_clients_address_reaches_the_backend(&self) {
+        if !self.can_be_had() {
+            return;
+        }
+        let setup = Setup::to([self.backend])
+            .binds(&["unix:DIR/front.sock"])
+            .trusting("127.0.0.0/8")
+            .pool("connect: {source: client}")
+            .launch_as(Launch::Apart);
+        let ringway = setup.start();
+        let _host = self.far_backend(&ringway);
+        let heard = |announced: &[u8]| {
+            let mut client = UnixStream::connect(ringway.dir().join("front.sock")).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(announced).unwrap();
+            let mut line = String::new();
+            client.read_to_string(&mut line).unwrap();
+            line
+        };
+        let to = self.front.parse().unwrap();
+        for source in self.clients {
+            let source = SocketAddr::new(source.parse().unwrap(), 5000);
+            let announced = header::v1(source, to);
+            assert_eq!(heard(&announced), format!("{}\n", source.ip()));
+        }
+        // Who has no address comes from the balancer's.
+        assert_eq!(heard(b"PROXY UNKNOWN\r\n"), format!("{}\n", self.near));
+        // One of another family could only come as somebody else.
+        let (from, to) = self.foreign;
+        let foreign = header::v1(from.parse().unwrap(), to.parse().unwrap());
+        assert_eq!(heard(&foreign), "");
+    }
 }
 
 #[test]
 fn the_clients_address_reaches_a_backend_that_routes_back() {
-    if !can_have_ways() {
-        return;
-    }
-    let setup = Setup::to(["10.9.0.2:9000"])
-        .binds(&["unix:DIR/front.sock"])
-        .trusting("127.0.0.0/8")
-        .pool("connect: {source: client}")
-        .launch_as(Launch::Apart);
-    let ringway = setup.start();
-    let _host = far_backend(&ringway);
-    let heard = |announced: &[u8]| {
-        let mut client = UnixStream::connect(ringway.dir().join("front.sock")).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(announced).unwrap();
-        let mut line = String::new();
-        client.read_to_string(&mut line).unwrap();
-        line
-    };
-    let to = "198.51.100.1:443".parse().unwrap();
-    for source in ["192.0.2.7", "192.0.2.8"] {
-        let announced = header::v1(format!("{source}:5000").parse().unwrap(), to);
-        assert_eq!(heard(&announced), format!("{source}\n"));
-    }
-    // Who has no address comes from the balancer's.
-    assert_eq!(heard(b"PROXY UNKNOWN\r\n"), "10.9.0.1\n");
-    // One of another family could only come as somebody else.
-    let six = header::v1(
-        "[2001:db8::7]:1".parse().unwrap(),
-        "[2001:db8::1]:2".parse().unwrap(),
-    );
-    assert_eq!(heard(&six), "");
+    IPV4.the_clients_address_reaches_the_backend();
+}
+
+#[test]
+fn the_clients_address_reaches_a_backend_over_ipv6() {
+    IPV6.the_clients_address_reaches_the_backend();
 }
