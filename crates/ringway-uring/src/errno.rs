@@ -27,6 +27,8 @@ impl Errno {
     pub const MFILE: Errno = Errno(libc::EMFILE);
     /// An address of another family than that of the socket.
     pub const AFNOSUPPORT: Errno = Errno(libc::EAFNOSUPPORT);
+    /// Nobody listens there.
+    pub const CONNREFUSED: Errno = Errno(libc::ECONNREFUSED);
     /// A socket without a peer, or without one any more.
     pub const NOTCONN: Errno = Errno(libc::ENOTCONN);
     /// The answer to a cancelled operation.

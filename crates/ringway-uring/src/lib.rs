@@ -45,7 +45,7 @@ pub use buffers::BufferId;
 pub use completion::{Completion, CompletionKind, Interest, Readiness};
 pub use errno::Errno;
 pub use inherit::take_inherited;
-pub use local::{bind_foreign, bind_local, try_foreign, try_local};
+pub use local::{bind_foreign, bind_local, outgoing_ports, try_foreign, try_local};
 pub use pipes::{Pipe, PipePool, Residue, splice_in, splice_out};
 pub use probe::{Finding, Outcome, probe};
 pub use ring::{EnterError, Ring, RingStats, Wait};

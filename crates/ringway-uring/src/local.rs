@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -52,6 +53,17 @@ pub fn try_local(address: IpAddr) -> io::Result<()> {
 pub fn try_foreign() -> io::Result<()> {
     let socket = unused(Domain::IPV4)?;
     Ok(set(socket.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT)?)
+}
+
+/// The ports that the kernel gives to connections made from this network: ip(7), ip_local_port_range. All, where it does
+/// not tell.
+pub fn outgoing_ports() -> RangeInclusive<u16> {
+    let told = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let range = told.ok().and_then(|text| {
+        let mut ends = text.split_ascii_whitespace().map(str::parse);
+        Some(ends.next()?.ok()?..=ends.next()?.ok()?)
+    });
+    range.unwrap_or(0..=u16::MAX)
 }
 
 fn unused(domain: Domain) -> io::Result<Socket> {

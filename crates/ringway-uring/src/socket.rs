@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -166,34 +167,59 @@ pub fn listen_unix(path: &Path, backlog_len: u32) -> io::Result<OwnedFd> {
 
 /// Where to connect to, in the form [`Ring::connect`](crate::Ring::connect) takes.
 #[derive(Clone, Debug)]
-pub struct ConnectAddress(SockAddr);
+pub struct ConnectAddress {
+    address: SockAddr,
+    may_meet_itself: bool,
+}
 
 impl ConnectAddress {
+    /// One of TCP; `outgoing` is [`outgoing_ports`](crate::outgoing_ports).
+    pub fn tcp(address: SocketAddr, outgoing: &RangeInclusive<u16>) -> ConnectAddress {
+        ConnectAddress {
+            address: address.into(),
+            may_meet_itself: outgoing.contains(&address.port()),
+        }
+    }
+
     /// # Errors
     /// A path that is too long for a Unix socket.
     pub fn unix(path: &Path) -> io::Result<ConnectAddress> {
-        Ok(ConnectAddress(SockAddr::unix(path)?))
+        Ok(ConnectAddress {
+            address: SockAddr::unix(path)?,
+            may_meet_itself: false,
+        })
     }
 
     /// Whether it is a Unix socket's.
     pub fn is_unix(&self) -> bool {
-        self.0.domain() == Domain::UNIX
+        self.address.domain() == Domain::UNIX
     }
 
     /// The address, where it is one of IP.
     pub fn ip(&self) -> Option<IpAddr> {
-        self.0.as_socket().map(|address| address.ip())
+        self.address.as_socket().map(|address| address.ip())
     }
 
     /// As the system calls take it.
     pub fn as_sock_addr(&self) -> &SockAddr {
-        &self.0
+        &self.address
+    }
+
+    /// Whether this socket, connected there, is connected to itself. Nobody listens on a port of this host from the
+    /// range for outgoing connections: then the kernel may give that very port to the one that comes, and TCP's
+    /// simultaneous open (RFC 9293, 3.5) takes it for its own peer.
+    pub fn is_own_end(&self, connected: BorrowedFd<'_>) -> bool {
+        let end = |address: SocketAddr| (address.ip(), address.port());
+        self.may_meet_itself
+            && local_address(connected)
+                .is_ok_and(|own| own.map(end) == self.address.as_socket().map(end))
     }
 }
 
+/// On any port one may meet oneself.
 impl From<SocketAddr> for ConnectAddress {
     fn from(address: SocketAddr) -> ConnectAddress {
-        ConnectAddress(address.into())
+        ConnectAddress::tcp(address, &(0..=u16::MAX))
     }
 }
 
@@ -202,7 +228,7 @@ impl From<SocketAddr> for ConnectAddress {
 /// # Errors
 /// As socket(2), setsockopt(2): EMFILE and ENFILE are the ones to expect.
 pub fn connect_socket(address: &ConnectAddress) -> Result<OwnedFd, Errno> {
-    let domain = address.0.domain();
+    let domain = address.address.domain();
     let socket = Socket::new(domain, stream(), None).map_err(|error| Errno::from_io(&error))?;
     if domain != Domain::UNIX {
         socket
@@ -219,7 +245,7 @@ pub fn connect_socket(address: &ConnectAddress) -> Result<OwnedFd, Errno> {
 /// EAGAIN if the queue of the other side is full. Others as connect(2).
 pub fn connect_now(fd: BorrowedFd<'_>, address: &ConnectAddress) -> Result<(), Errno> {
     SockRef::from(&fd)
-        .connect(&address.0)
+        .connect(&address.address)
         .map_err(|error| Errno::from_io(&error))
 }
 

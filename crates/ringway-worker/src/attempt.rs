@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 use ringway_balance::{AdminState, BackendIndex, NoBackend};
 use ringway_flow::{Fault, Input, Moment, Side, Span};
-use ringway_uring::{Errno, connect_now, connect_socket, pending_error};
+use ringway_uring::{Errno, arm_reset, connect_now, connect_socket, pending_error};
 
 use crate::dispatch::fault;
 use crate::tag::Tag;
@@ -200,6 +200,11 @@ impl Worker {
 
     pub(crate) fn on_connected(&mut self, slot: u32, result: Result<(), Errno>) -> Option<Input> {
         match result {
+            Ok(()) if self.has_met_itself(slot) => {
+                // Closed by a FIN it would keep its port for a minute, and the backend could not come back to it.
+                let _ = arm_reset(self.slots.get(slot).socket(Side::Back));
+                Some(self.attempt_failed(slot, Errno::CONNREFUSED))
+            }
             Ok(()) => Some(self.attempt_made(slot)),
             Err(errno) if errno.is_in_progress() => {
                 let told = pending_error(self.slots.get(slot).socket(Side::Back));
@@ -207,6 +212,13 @@ impl Worker {
             }
             Err(errno) => self.not_connected(slot, errno),
         }
+    }
+
+    /// Whether it is the client's own bytes that would come back to it.
+    fn has_met_itself(&self, slot: u32) -> bool {
+        let (pool, backend) = self.goal(slot);
+        let address = &self.pools[pool].backends[backend].address;
+        address.is_own_end(self.slots.get(slot).socket(Side::Back))
     }
 
     /// The backend is connected. It is told who comes before anything else.

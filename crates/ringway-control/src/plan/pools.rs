@@ -5,13 +5,14 @@
 //! place is its own.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_balance::{AdminState, Algorithm, BackendParams, MaglevTable, stable_hash};
 use ringway_config::{Backend, BackendAddress, Config, ConnectSource, Pool};
 use ringway_health::OutlierParams;
-use ringway_uring::{ConnectAddress, try_foreign, try_local};
+use ringway_uring::{ConnectAddress, outgoing_ports, try_foreign, try_local};
 use ringway_wire::ProxyVersion;
 use ringway_worker::{BackendSpec, Limit, OriginSpec, PoolSpec, WhenBackendDown};
 
@@ -184,9 +185,10 @@ fn planned_pool(
         None => PlannedBackend::vacant(),
     };
     let mut backends: Vec<PlannedBackend> = before.iter().map(leaving).collect();
+    let outgoing = outgoing_ports();
     for (backend, at) in pool.backends.iter().zip(own) {
         let limit = backends[usize::from(*at)].limit.take();
-        backends[usize::from(*at)] = planned_backend(pool, backend, limit)?;
+        backends[usize::from(*at)] = planned_backend(pool, backend, &outgoing, limit)?;
     }
     let table = match pool.algorithm {
         Algorithm::Maglev => {
@@ -243,6 +245,7 @@ fn origin(pool: &Pool) -> Result<OriginSpec, StartError> {
 fn planned_backend(
     pool: &Pool,
     backend: &Backend,
+    outgoing: &RangeInclusive<u16>,
     limit: Option<Arc<Limit>>,
 ) -> Result<PlannedBackend, StartError> {
     let name = backend.address.to_string();
@@ -252,7 +255,7 @@ fn planned_backend(
         identity: stable_hash(name.as_bytes()),
     };
     let address = match &backend.address {
-        BackendAddress::Tcp(address) => ConnectAddress::from(*address),
+        BackendAddress::Tcp(address) => ConnectAddress::tcp(*address, outgoing),
         BackendAddress::Unix(path) => {
             ConnectAddress::unix(path).map_err(|source| StartError::Backend {
                 pool: pool.name.clone(),

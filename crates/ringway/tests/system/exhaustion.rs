@@ -150,8 +150,9 @@ fn ask(ringway: &Ringway) -> Option<(UnixStream, u8)> {
 /// The same for a client that speaks first.
 fn say(ringway: &Ringway, first: &[u8]) -> Option<(UnixStream, u8)> {
     let client = UnixStream::connect(ringway.dir().join("front.sock")).unwrap();
-    (&client).write_all(first).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Whoever is turned away may be so before it speaks.
+    (&client).write_all(first).ok()?;
     let mut name = [0];
     match (&client).read(&mut name) {
         Ok(1) => Some((client, name[0])),
@@ -227,6 +228,22 @@ fn several_source_addresses_extend_the_ports() {
     );
     drop(inside);
     until("there are ports again", || ask(&ringway).is_some());
+}
+
+/// The port of a backend that is not there is one that the kernel gives to connections, here the only one: the
+/// connection would come to its own beginning.
+#[test]
+fn a_connection_that_would_meet_itself_is_refused() {
+    if !can_be_tested() {
+        return;
+    }
+    let setup = Setup::to(["127.0.0.1:40000"]).binds(&["unix:DIR/front.sock"]);
+    let ringway = setup.launch_as(Launch::Apart).start();
+    bound_ports(&ringway, 40000);
+    for first in [&b""[..], b"hello"] {
+        assert!(say(&ringway, first).is_none());
+    }
+    assert!(failures(&ringway, "refused") >= 2);
 }
 
 /// The way to a backend is closed by this host's own firewall, which says so while the SYN is being sent.
