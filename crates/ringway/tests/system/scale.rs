@@ -20,6 +20,11 @@ pub(crate) fn span(usual: Duration) -> Duration {
     asked_for("RINGWAY_SOAK_SECONDS").map_or(usual, Duration::from_secs)
 }
 
+/// How long each client waits between two visits, so that hours of it leave the machine to others.
+pub(crate) fn pause() -> Duration {
+    Duration::from_millis(asked_for("RINGWAY_SOAK_PAUSE").unwrap_or(0))
+}
+
 /// So many connections at the same time, or as many as leave room for the tests that run beside this
 /// one; `alone` of them where none do. A connection takes two descriptors here and two of the instance.
 pub(crate) fn fitting(wanted: usize, alone: usize) -> usize {

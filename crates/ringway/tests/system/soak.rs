@@ -175,6 +175,13 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
     over(&|sample| (sample.0 - x) * (sample.1 - y)) / spread.max(f64::MIN_POSITIVE)
 }
 
+/// The samples at every tenth of the time, in MiB.
+fn tenths(samples: &[(f64, f64)]) -> String {
+    let at = |tenth: usize| samples[(samples.len() - 1) * tenth / 10].1 / (1024.0 * 1024.0);
+    let told: Vec<String> = (0..=10).map(|tenth| format!("{:.1}", at(tenth))).collect();
+    told.join(" ")
+}
+
 /// Resident memory once a second until it is over.
 fn watch(ringway: &Ringway, span: Duration) -> Vec<(f64, f64)> {
     let (begun, mut samples) = (Instant::now(), Vec::new());
@@ -215,7 +222,7 @@ fn edge(servers: &[Server]) -> Ringway {
 
 #[test]
 fn a_mixture_of_faults_cuts_no_stream_silently_and_leaves_nothing_behind() {
-    let span = scale::span(Duration::from_secs(5));
+    let (span, pause) = (scale::span(Duration::from_secs(5)), scale::pause());
     let mut servers: Vec<Server> = (0..4).map(|_| Server::new(storms::backend)).collect();
     let ringway = edge(&servers);
     let held = || {
@@ -237,6 +244,8 @@ fn a_mixture_of_faults_cuts_no_stream_silently_and_leaves_nothing_behind() {
                 Ok(()) => tally.whole.fetch_add(1, Ordering::Relaxed),
                 Err(_) => tally.failed.fetch_add(1, Ordering::Relaxed),
             };
+            // Its pace, where one is asked for.
+            thread::sleep(pause);
         }
     };
     let samples = thread::scope(|scope| {
@@ -261,11 +270,13 @@ fn a_mixture_of_faults_cuts_no_stream_silently_and_leaves_nothing_behind() {
     let accepted = ringway.metrics().sum("listener_connections_total", &[]);
     eprintln!(
         "soak: {span:?}, {accepted} connections accepted, {} visits, {} of them as meant, {} cut, {} kills\n\
+         soak: resident every tenth of it: {} MiB\n\
          soak: descriptors {} and {}, threads {} and {}, resident {:.1} MiB and {:.1} MiB, slope {per_hour:+.2} MiB/h",
         count(&tally.connections),
         count(&tally.whole),
         count(&tally.failed),
         count(&KILLS),
+        tenths(&samples),
         before.0,
         after.0,
         before.1.len(),
