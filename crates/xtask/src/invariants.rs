@@ -52,7 +52,11 @@ pub(crate) struct Options {
     only: Option<String>,
     binaries: Option<PathBuf>,
     gates: bool,
+    idle_connections: Option<u64>,
 }
+
+/// Idle connections in all, where descriptors allow it and nothing else is asked for.
+const IDLE_CONNECTIONS: u64 = 20_000;
 
 impl Options {
     /// `None` if it is no valid command line.
@@ -64,6 +68,9 @@ impl Options {
                 "--only" => options.only = Some((*words.next()?).to_owned()),
                 "--gates" => options.gates = true,
                 "--binaries" => options.binaries = Some(PathBuf::from(*words.next()?)),
+                "--idle-connections" => {
+                    options.idle_connections = Some(words.next()?.parse().ok()?)
+                }
                 _ => return None,
             }
         }
@@ -80,7 +87,10 @@ impl Options {
 
 /// Measures, prints the table, and says whether everything holds.
 pub(crate) fn run(options: &Options) -> io::Result<bool> {
-    let rig = Rig::new(options.binaries.as_deref())?;
+    let rig = Rig::new(
+        options.binaries.as_deref(),
+        options.idle_connections.unwrap_or(IDLE_CONNECTIONS),
+    )?;
     println!("{}\n{}", rig.describe(), Row::header());
     let mut rows = Vec::new();
     for (name, check) in CHECKS.into_iter().filter(|(name, _)| options.wants(name)) {

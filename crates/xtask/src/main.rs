@@ -21,6 +21,7 @@ usage: cargo run -p xtask -- COMMAND
   invariants [OPTIONS]     what must always hold of the release binary, measured here
       --only WORD          only the checks whose name contains WORD
       --binaries DIR       ringway and ringway-bench from DIR instead of building them
+      --idle-connections N so many idle ones, where descriptors allow it (20000)
       --gates              fail for the gates of crates/xtask/counts.json only, which a busy machine
                            does not move; the rest is printed for information
 ";

@@ -15,8 +15,6 @@ use super::row::Row;
 
 /// Connections that warm everything up before the slope begins.
 const WARM: u64 = 1000;
-/// Idle connections in all, where descriptors allow it.
-const IDLE_MAX: u64 = 20_000;
 /// Descriptors that an instance needs for everything but connections, pipes included.
 const OWN_DESCRIPTORS: u64 = 1000;
 /// Over how long idle connections are watched: several rounds of health checks.
@@ -36,7 +34,7 @@ const RESETTING: [(&str, [&str; 4]); 2] = [
 /// User memory per idle connection, and the CPU time and wake-ups of holding them in one worker.
 pub(super) fn idle_connections(rig: &Rig) -> io::Result<Vec<Row>> {
     let memory = "user memory per idle connection, bytes";
-    let total = IDLE_MAX.min(fitting(rig));
+    let total = rig.idle_connections.min(fitting(rig));
     if total < 2 * WARM {
         return Ok(vec![too_few(memory, rig)]);
     }
@@ -66,9 +64,11 @@ pub(super) fn idle_connections(rig: &Rig) -> io::Result<Vec<Row>> {
         &format!("{each:.0} ({WARM} to {total}: {grown} KiB)"),
     )];
     rows.extend(quiet(&instance, total)?);
-    if total < IDLE_MAX {
+    let wanted = rig.idle_connections;
+    if total < wanted {
         let reason = format!("{total} used: {} descriptors", rig.descriptors_max);
-        rows.push(Row::skipped("  the same with 20000 of them", &reason));
+        let name = format!("  the same with {wanted} of them");
+        rows.push(Row::skipped(&name, &reason));
     }
     Ok(rows)
 }

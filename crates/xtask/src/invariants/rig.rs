@@ -12,7 +12,8 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use super::count::Counter;
 use crate::build;
 
-/// What 20,000 connections in one process need, and some.
+/// What 20,000 connections in one process need, and some; more where more are asked for and the
+/// hard limit allows them.
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
 /// The means of a run.
@@ -28,12 +29,14 @@ pub(super) struct Rig {
     pub(super) load_cpu: usize,
     /// Most descriptors of a process.
     pub(super) descriptors_max: u64,
+    /// How many connections are held that do nothing, where descriptors allow it.
+    pub(super) idle_connections: u64,
     pub(super) counter: Counter,
 }
 
 impl Rig {
     /// Builds the binaries, unless they are given.
-    pub(super) fn new(binaries: Option<&Path>) -> io::Result<Rig> {
+    pub(super) fn new(binaries: Option<&Path>, idle_connections: u64) -> io::Result<Rig> {
         let binaries = match binaries {
             Some(directory) => directory.to_owned(),
             None => build::release(&["-p", "ringway", "-p", "ringway-bench"])?,
@@ -51,6 +54,7 @@ impl Rig {
             worker_cpu: *first,
             load_cpu: *last,
             descriptors_max: raise_descriptors(),
+            idle_connections,
             counter: Counter::detect(),
         })
     }
