@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
@@ -10,7 +11,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use crate::cli::{Bulk, Direction};
 use crate::clock::{Clock, nanoseconds};
-use crate::crew::{self, part};
+use crate::crew::{self, part, share};
 use crate::failures::Failure;
 use crate::open::{Routes, open_all};
 use crate::outcome::{Outcome, rounded};
@@ -29,10 +30,12 @@ pub(crate) fn run(args: &Bulk) -> io::Result<Outcome> {
     let threads = args.target.threads;
     let prepare = |index| {
         let numbers = part(args.streams.get(), threads, index);
-        Streams::open(args, &routes, numbers, clock)
+        let rate = args.rate.map(|rate| share(rate, threads, index).max(1));
+        Streams::open(args, &routes, numbers, rate, clock)
     };
     let work = |mut streams: Streams, start_ns: u64, live| {
         streams.tally.live = live;
+        streams.start_ns = start_ns;
         streams.end_ns = match args.bytes {
             Some(_) => u64::MAX,
             None => start_ns + nanoseconds(args.duration),
@@ -102,7 +105,10 @@ struct Streams {
     direction: Direction,
     verify: Verify,
     patience_ns: u64,
+    start_ns: u64,
     end_ns: u64,
+    /// Bytes per second at most, of those that come.
+    rate: Option<u64>,
     tally: Tally,
 }
 
@@ -118,6 +124,7 @@ impl Streams {
         args: &Bulk,
         routes: &Routes,
         numbers: std::ops::Range<usize>,
+        rate: Option<u64>,
         clock: Clock,
     ) -> io::Result<Streams> {
         let mut poller = Poller::new()?;
@@ -142,7 +149,9 @@ impl Streams {
             direction: args.direction,
             verify,
             patience_ns: nanoseconds(patience),
+            start_ns: 0,
             end_ns: 0,
+            rate,
             tally,
         })
     }
@@ -170,6 +179,9 @@ impl Streams {
             } else {
                 stuck_ns
             };
+            // What has come ahead of its time is waited for here, and what comes meanwhile waits in the sockets.
+            let ahead_ns = self.due_ns().min(wake_ns).saturating_sub(now_ns);
+            thread::sleep(Duration::from_nanos(ahead_ns));
             let left = Duration::from_nanos(wake_ns.saturating_sub(now_ns));
             let events = self.poller.wait(Some(left + Duration::from_millis(1)))?;
             for index in 0..events {
@@ -188,6 +200,15 @@ impl Streams {
             }
         }
         Ok(())
+    }
+
+    /// When as many bytes as have come were due.
+    fn due_ns(&self) -> u64 {
+        self.rate.map_or(0, |rate| {
+            let spent = u128::from(self.tally.bytes_received) * 1_000_000_000 / u128::from(rate);
+            self.start_ns
+                .saturating_add(u64::try_from(spent).unwrap_or(u64::MAX))
+        })
     }
 
     /// Bytes so far and streams that have ended: as long as this grows, nothing is stuck.

@@ -92,7 +92,8 @@ pub(crate) enum Command {
     /// Measure Ringway against other balancers, side by side
     #[command(
         long_about = "Measure Ringway against other balancers, side by side.\n\n\
-            One worker each, pinned to one CPU, with the load on another; in A B B A pairs, each sample \
+            One worker each, pinned to one CPU, with the load on another (two of them where a \
+            discipline says so, beside the load if there is no third CPU); in A B B A pairs, each sample \
             with a fresh start. As root in a network namespace of its own with cubic. Ratios are \
             Hodges-Lehmann estimates over the pairs with the exact 95 % interval of the signed-rank \
             test; what Ringway against itself shows is the noise floor.",
@@ -251,6 +252,9 @@ pub(crate) struct Mixed {
     /// Streams at a time
     #[arg(long, default_value = "4", value_name = "N")]
     pub(crate) streams: NonZeroUsize,
+    /// Take at most this many bytes per second of the streams
+    #[arg(long, value_parser = size_not_zero, value_name = "SIZE")]
+    pub(crate) bulk_rate: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -317,6 +321,9 @@ pub(crate) struct Bulk {
     /// Send exactly this much on each stream, each way, instead
     #[arg(long, value_parser = size, value_name = "SIZE", conflicts_with = "duration")]
     pub(crate) bytes: Option<u64>,
+    /// Take at most this many bytes per second, all streams together, and leave the rest where it is
+    #[arg(long, value_parser = size_not_zero, value_name = "SIZE")]
+    pub(crate) rate: Option<u64>,
     /// Compare every byte that comes with what was due (always so for echo)
     #[arg(long)]
     pub(crate) verify: bool,

@@ -23,7 +23,7 @@ use contender::{Contender, peer_name};
 use discipline::{Discipline, Extent};
 use record::{Environment, First, Pair, Participant, Peak, Run, Skipped};
 use rig::{Rig, Servers};
-use sample::{Metric, Rate, Sample};
+use sample::{BULK_KEY, Metric, Rate, Sample};
 use summary::OURSELVES;
 
 const PAIRS: usize = 10;
@@ -122,7 +122,7 @@ impl Comparison {
             command: command_line(),
             kernel: environment::kernel(),
             cpu: environment::cpu_model(),
-            cpus: rig.cpus,
+            cpus: rig.cpus(),
             balancer_cpu: rig.balancer_cpu,
             load_cpu: rig.load_cpu,
             namespace,
@@ -173,6 +173,10 @@ impl Comparison {
                 ));
                 continue;
             }
+            if discipline.workers > self.rig.cpus() {
+                self.note(format!("{}: left out: too few CPUs", discipline.name));
+                continue;
+            }
             self.compare(discipline)?;
             self.run.environment.load_after = environment::load_average();
             if let Some(directory) = directory {
@@ -193,6 +197,13 @@ impl Comparison {
             if discipline.load == discipline::Load::Idle && !peer.holds_many() {
                 self.note(format!(
                     "{}: without {}, which needs two kernel threads for each idle connection",
+                    discipline.name, peer.name
+                ));
+                continue;
+            }
+            if !peer.can_have(discipline.workers) {
+                self.note(format!(
+                    "{}: without {}, which has one worker",
                     discipline.name, peer.name
                 ));
                 continue;
@@ -277,17 +288,25 @@ impl Comparison {
         servers: &Servers,
         peer: &Contender,
     ) -> Option<Rate> {
-        let mut peaks = Vec::new();
+        let (mut peaks, mut streams) = (Vec::new(), Vec::new());
         for _ in 0..PEAK_SAMPLES {
             match self.take(discipline, servers, peer, None) {
-                Ok(sample) => peaks.extend(sample.get(Metric::OperationsPerSecond.key())),
+                Ok(sample) => {
+                    peaks.extend(sample.get(Metric::OperationsPerSecond.key()));
+                    streams.extend(sample.get(BULK_KEY));
+                }
                 Err(error) => self.note(format!("{}: {error}", discipline.name)),
             }
         }
         let peak = median(&peaks).unwrap_or_default();
+        let bulk = median(&streams).map(|gigabit| gigabit * 1e9 / 8.0);
         // A rate is a whole number, and far below what would not fit.
-        let rate = Rate((peak * PEAK_SHARE) as u32);
-        if rate.0 == 0 {
+        let bulk_rate = bulk.map(|bulk| (bulk * PEAK_SHARE) as u64);
+        let rate = Rate {
+            round_trips: (peak * PEAK_SHARE) as u32,
+            bulk_bytes: bulk_rate.unwrap_or(1).max(1),
+        };
+        if rate.round_trips == 0 {
             self.note(format!(
                 "{}: without {}, whose peak could not be measured",
                 discipline.name, peer.name
@@ -298,7 +317,8 @@ impl Comparison {
             discipline: discipline.name.to_owned(),
             peer: peer.name.clone(),
             peak,
-            rate: rate.0,
+            rate: rate.round_trips,
+            bulk_rate,
         });
         Some(rate)
     }
@@ -343,7 +363,7 @@ fn participant(contender: &Contender, rig: &Rig) -> io::Result<Participant> {
     let relay: Relay = "127.0.0.1:8080=127.0.0.1:9001+127.0.0.1:9002"
         .parse()
         .map_err(io::Error::other)?;
-    let launch = contender.prepare(&rig.directory, &[relay], rig.balancer_cpu)?;
+    let launch = contender.prepare(&rig.directory, &[relay], &rig.balancer_cpus(1))?;
     let directory = format!("{}/", rig.directory.display());
     Ok(Participant {
         name: contender.name.clone(),

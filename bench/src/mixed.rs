@@ -30,6 +30,7 @@ pub(crate) fn run(args: &Mixed) -> io::Result<Outcome> {
         streams: args.streams,
         duration: mice.extent.warmup + mice.extent.duration + MARGIN,
         bytes: None,
+        rate: args.bulk_rate,
         verify: false,
     };
     let (mice, elephants) = thread::scope(|scope| {

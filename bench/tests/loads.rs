@@ -265,6 +265,21 @@ fn streams_for_a_time() {
 }
 
 #[test]
+fn a_paced_stream_is_never_ahead_of_its_pace() {
+    let server = Server::start("source", "");
+    let result = server.serve("bulk --direction down --duration 300ms --rate 16MiB");
+    let received = result["bytes_received"].as_f64().unwrap();
+    let gigabit = result["gigabit_per_second"].as_f64().unwrap();
+    // What one round of reading takes, and what was on its way when the time was over.
+    let ahead = 32.0 * 1024.0 * 1024.0;
+    let seconds = received * 8.0 / 1e9 / gigabit;
+    assert!(
+        received > 0.0 && received <= seconds * 16.0 * 1024.0 * 1024.0 + ahead,
+        "{result}"
+    );
+}
+
+#[test]
 fn round_trips_beside_streams() {
     let (mice, elephants) = (Server::start("echo", ""), Server::start("source", ""));
     let options = "--connections 8 --duration 200ms --streams 2";

@@ -1,4 +1,4 @@
-//! Who is compared, and how each is run with equal semantics: one worker, TCP_NODELAY on both sides,
+//! Who is compared, and how each is run with equal semantics: a worker per CPU it is given, TCP_NODELAY on both sides,
 //! timeouts on, half-close passed on, no access log, the same queue of connections. Not its
 //! processes. Invariant: what is written here is recorded with the run.
 
@@ -101,22 +101,23 @@ impl Contender {
         &self,
         directory: &Path,
         relays: &[Relay],
-        cpu: usize,
+        cpus: &[usize],
     ) -> io::Result<Launch> {
         let file = directory.join(format!("{}.conf", self.name));
         let (program, file_name) = (self.program.display(), file.display());
         let (configuration, line) = match self.kind {
             Kind::Ringway => (
-                ringway(relays, cpu),
+                ringway(relays, cpus),
                 format!("{program} run -c {file_name}"),
             ),
             Kind::Peer(PeerName::Haproxy) => (
-                haproxy(relays, ""),
+                haproxy(relays, cpus.len(), ""),
                 format!("{program} -f {file_name} -db -q"),
             ),
             Kind::Peer(PeerName::HaproxySplice) => (
                 haproxy(
                     relays,
+                    cpus.len(),
                     "  option splice-request\n  option splice-response\n",
                 ),
                 format!("{program} -f {file_name} -db -q"),
@@ -124,7 +125,7 @@ impl Contender {
             Kind::Peer(PeerName::Nginx) => {
                 let errors = directory.join("nginx.log");
                 (
-                    nginx(relays, directory),
+                    nginx(relays, cpus.len(), directory),
                     format!("{program} -c {file_name} -e {}", errors.display()),
                 )
             }
@@ -138,6 +139,15 @@ impl Contender {
             command: line.split_whitespace().map(str::to_owned).collect(),
             configuration,
         })
+    }
+
+    /// Whether it can have so many workers.
+    pub(super) fn can_have(&self, workers: usize) -> bool {
+        match self.kind {
+            Kind::Peer(PeerName::Tokio | PeerName::Monoio) => workers == 1,
+            Kind::Ringway
+            | Kind::Peer(PeerName::Haproxy | PeerName::HaproxySplice | PeerName::Nginx) => true,
+        }
     }
 
     /// Whether it can hold many idle connections.
@@ -163,8 +173,8 @@ pub(crate) fn peer_name(name: PeerName) -> &'static str {
     }
 }
 
-fn ringway(relays: &[Relay], cpu: usize) -> String {
-    let mut text = format!("workers: [{cpu}]\nlisteners:\n");
+fn ringway(relays: &[Relay], cpus: &[usize]) -> String {
+    let mut text = format!("workers: {cpus:?}\nlisteners:\n");
     for (place, relay) in relays.iter().enumerate() {
         let _ = writeln!(
             text,
@@ -189,10 +199,10 @@ fn ringway(relays: &[Relay], cpu: usize) -> String {
     text
 }
 
-fn haproxy(relays: &[Relay], options: &str) -> String {
+fn haproxy(relays: &[Relay], workers: usize, options: &str) -> String {
     let most = connections_max();
     let mut text = format!(
-        "global\n  nbthread 1\n  maxconn {most}\ndefaults\n  mode tcp\n\
+        "global\n  nbthread {workers}\n  maxconn {most}\ndefaults\n  mode tcp\n\
          {options}  timeout connect 3s\n  timeout client 10m\n  timeout server 10m\n  \
          timeout client-fin 30s\n  timeout server-fin 30s\n"
     );
@@ -210,7 +220,9 @@ fn haproxy(relays: &[Relay], options: &str) -> String {
     text
 }
 
-fn nginx(relays: &[Relay], directory: &Path) -> String {
+fn nginx(relays: &[Relay], workers: usize, directory: &Path) -> String {
+    // A listening socket of each worker's own, as Ringway has.
+    let own = if workers > 1 { " reuseport" } else { "" };
     let mut text = String::new();
     if Path::new(NGINX_STREAM).exists() {
         let _ = writeln!(text, "load_module {NGINX_STREAM};");
@@ -220,7 +232,7 @@ fn nginx(relays: &[Relay], directory: &Path) -> String {
     }
     let _ = write!(
         text,
-        "daemon off;\nworker_processes 1;\npid {};\n\
+        "daemon off;\nworker_processes {workers};\npid {};\n\
          events {{ worker_connections {}; }}\nstream {{\n  access_log off;\n",
         directory.join("nginx.pid").display(),
         // A connection and its other half.
@@ -233,7 +245,7 @@ fn nginx(relays: &[Relay], directory: &Path) -> String {
         }
         let _ = write!(
             text,
-            " }}\n  server {{\n    listen {} backlog={BACKLOG};\n    proxy_pass p{place};\n    \
+            " }}\n  server {{\n    listen {} backlog={BACKLOG}{own};\n    proxy_pass p{place};\n    \
              tcp_nodelay on;\n    proxy_half_close on;\n    proxy_connect_timeout 3s;\n    \
              proxy_timeout 10m;\n  }}\n",
             relay.listen
@@ -298,9 +310,9 @@ mod tests {
         let relays = relays();
         let directory = Path::new("/tmp/somewhere");
         for text in [
-            ringway(&relays, 3),
-            haproxy(&relays, ""),
-            nginx(&relays, directory),
+            ringway(&relays, &[3]),
+            haproxy(&relays, 1, ""),
+            nginx(&relays, 1, directory),
             flags(&relays),
         ] {
             for port in 1..=5 {
@@ -310,7 +322,17 @@ mod tests {
                 );
             }
         }
-        assert!(ringway(&relays, 3).starts_with("workers: [3]\n"));
+        assert!(ringway(&relays, &[3]).starts_with("workers: [3]\n"));
+    }
+
+    #[test]
+    fn two_workers_are_asked_for_by_name() {
+        let (relays, directory) = (relays(), Path::new("/tmp/somewhere"));
+        assert!(ringway(&relays, &[0, 1]).starts_with("workers: [0, 1]\n"));
+        assert!(haproxy(&relays, 2, "").contains("nbthread 2\n"));
+        let text = nginx(&relays, 2, directory);
+        assert!(text.contains("worker_processes 2;") && text.contains(" reuseport;"));
+        assert!(!nginx(&relays, 1, directory).contains("reuseport"));
     }
 
     #[test]

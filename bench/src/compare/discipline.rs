@@ -16,6 +16,8 @@ pub(crate) struct Discipline {
     pub(crate) metric: Metric,
     /// The ratio to stay under against haproxy, nginx and haproxy with forced splicing.
     goals: Option<[f64; 3]>,
+    /// Workers of each balancer.
+    pub(crate) workers: usize,
 }
 
 /// The load of a discipline.
@@ -34,7 +36,8 @@ pub(crate) enum Load {
     },
     /// Held connections.
     Idle,
-    /// 64 B round trips at 70 % of the peer's peak, beside this many streams.
+    /// 64 B round trips at 70 % of the peer's peak, beside this many streams at 70 % of theirs: an unpaced one takes
+    /// whatever the load's CPU has left, and round trips would wait for that and not for the balancer.
     Tail { streams: u32 },
 }
 
@@ -55,6 +58,7 @@ const fn round_trips(
         load: Load::RoundTrips { bytes, connections },
         metric,
         goals,
+        workers: 1,
     }
 }
 
@@ -71,6 +75,7 @@ const fn short(
         load: Load::Short { side, how },
         metric: Metric::CpuUsPerOperation,
         goals: Some(goals),
+        workers: 1,
     }
 }
 
@@ -86,19 +91,41 @@ const fn streams(
         load: Load::Streams { direction, streams },
         metric: Metric::CpuMsPerGb,
         goals: Some([0.25, 0.22, 0.95]),
+        workers: 1,
     }
 }
 
+/// The same by two workers, with no goal.
+const fn by_two(name: &'static str, title: &'static str, discipline: Discipline) -> Discipline {
+    Discipline {
+        name,
+        title,
+        goals: None,
+        workers: 2,
+        ..discipline
+    }
+}
+
+const SMALL: Discipline = round_trips(
+    "rr-64b",
+    "64 B round trips, 64 connections",
+    64,
+    CONNECTIONS,
+    Metric::CpuUsPerOperation,
+    Some([0.85, 0.90, 0.70]),
+);
+
+const ENDED_BY_CLIENT: Discipline = short(
+    "crr-fin-client",
+    "short connections, the client ends them by FIN",
+    "client",
+    "fin",
+    [0.85, 0.88, 0.83],
+);
+
 /// All of them, in the order in which they are run and shown.
-pub(crate) const ALL: [Discipline; 18] = [
-    round_trips(
-        "rr-64b",
-        "64 B round trips, 64 connections",
-        64,
-        CONNECTIONS,
-        Metric::CpuUsPerOperation,
-        Some([0.85, 0.90, 0.70]),
-    ),
+pub(crate) const ALL: [Discipline; 20] = [
+    SMALL,
     round_trips(
         "rr-1k",
         "1 KiB round trips, 64 connections",
@@ -123,13 +150,7 @@ pub(crate) const ALL: [Discipline; 18] = [
         Metric::P50Us,
         Some([1.0, 1.0, 1.0]),
     ),
-    short(
-        "crr-fin-client",
-        "short connections, the client ends them by FIN",
-        "client",
-        "fin",
-        [0.85, 0.88, 0.83],
-    ),
+    ENDED_BY_CLIENT,
     short(
         "crr-fin-server",
         "short connections, the server ends them by FIN",
@@ -154,6 +175,7 @@ pub(crate) const ALL: [Discipline; 18] = [
         load: Load::Idle,
         metric: Metric::BytesPerConnection,
         goals: Some([0.15, 0.05, 0.15]),
+        workers: 1,
     },
     Discipline {
         name: "tail-alone",
@@ -161,13 +183,15 @@ pub(crate) const ALL: [Discipline; 18] = [
         load: Load::Tail { streams: 0 },
         metric: Metric::P99Us,
         goals: Some([1.0, 1.0, 1.0]),
+        workers: 1,
     },
     Discipline {
         name: "tail-beside-4",
-        title: "the same beside 4 streams",
+        title: "the same beside 4 streams at 70 % of theirs",
         load: Load::Tail { streams: 4 },
         metric: Metric::P99Us,
         goals: Some([1.0, 1.0, 1.0]),
+        workers: 1,
     },
     round_trips(
         "scale-00010",
@@ -200,6 +224,12 @@ pub(crate) const ALL: [Discipline; 18] = [
         10_000,
         Metric::CpuUsPerOperation,
         None,
+    ),
+    by_two("two-rr", "64 B round trips, two workers", SMALL),
+    by_two(
+        "two-crr",
+        "short connections by FIN, two workers",
+        ENDED_BY_CLIENT,
     ),
 ];
 
@@ -291,7 +321,10 @@ impl Discipline {
             extent.duration.as_millis(),
             extent.warmup.as_millis()
         );
-        let rate = rate.map_or_else(String::new, |Rate(rate)| format!(" --rate {rate}"));
+        let bulk = rate.map_or_else(String::new, |rate| {
+            format!(" --bulk-rate {}", rate.bulk_bytes)
+        });
+        let rate = rate.map_or_else(String::new, |rate| format!(" --rate {}", rate.round_trips));
         match self.load {
             Load::RoundTrips { bytes, connections } => words(&format!(
                 "rr --connections {connections} --size {bytes} {times}"
@@ -311,7 +344,7 @@ impl Discipline {
                 words(&format!("rr --connections {CONNECTIONS} {times}{rate}"))
             }
             Load::Tail { streams } => words(&format!(
-                "mixed --connections {CONNECTIONS} --streams {streams} {times}{rate}"
+                "mixed --connections {CONNECTIONS} --streams {streams} {times}{rate}{bulk}"
             )),
         }
     }
@@ -360,7 +393,10 @@ mod tests {
             idle_connections: 7,
         };
         for discipline in &ALL {
-            let rate = discipline.is_paced().then_some(Rate(1000));
+            let rate = discipline.is_paced().then_some(Rate {
+                round_trips: 1000,
+                bulk_bytes: 1_000_000,
+            });
             let mut line = vec!["ringway-bench".to_owned()];
             line.extend(discipline.command(&extent, rate));
             line.extend(words("--to 127.0.0.1:1"));

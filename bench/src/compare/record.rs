@@ -77,6 +77,9 @@ pub(crate) struct Peak {
     pub(crate) peer: String,
     pub(crate) peak: f64,
     pub(crate) rate: u32,
+    /// Bytes per second of the streams beside, where there are any and they are paced, too.
+    #[serde(default)]
+    pub(crate) bulk_rate: Option<u64>,
 }
 
 /// Two samples, one right after the other.

@@ -27,7 +27,19 @@ pub(super) struct Rig {
     pub(super) balancer_cpu: usize,
     pub(super) load_cpu: usize,
     /// CPUs that may be used.
-    pub(super) cpus: usize,
+    usable: Vec<usize>,
+}
+
+/// Who runs where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Places {
+    balancer: Vec<usize>,
+    load: Vec<usize>,
+}
+
+fn list(cpus: &[usize]) -> String {
+    let numbers: Vec<String> = cpus.iter().map(usize::to_string).collect();
+    numbers.join(",")
 }
 
 impl Rig {
@@ -47,15 +59,43 @@ impl Rig {
             directory,
             balancer_cpu: balancer_cpu.unwrap_or(first),
             load_cpu: load_cpu.unwrap_or(last),
-            cpus: cpus.len(),
+            usable: cpus,
         })
+    }
+
+    /// CPUs that may be used.
+    pub(super) fn cpus(&self) -> usize {
+        self.usable.len()
+    }
+
+    /// The CPUs of the balancer's workers.
+    pub(super) fn balancer_cpus(&self, workers: usize) -> Vec<usize> {
+        self.places(workers).balancer
+    }
+
+    /// Each worker has a CPU. Where there are too few, the load runs beside the workers on all of theirs.
+    fn places(&self, workers: usize) -> Places {
+        let (own, load) = (self.balancer_cpu, self.load_cpu);
+        let others = self.usable.iter().copied();
+        let others = others.filter(|cpu| ![own, load].contains(cpu));
+        let mut balancer: Vec<usize> = [own].into_iter().chain(others).take(workers).collect();
+        if balancer.len() == workers {
+            let load = vec![load];
+            return Places { balancer, load };
+        }
+        if load != own {
+            balancer.push(load);
+        }
+        let load = balancer.clone();
+        Places { balancer, load }
     }
 
     /// Starts the servers of `discipline`.
     pub(super) fn serve(&self, discipline: &Discipline) -> io::Result<Servers> {
         let wanted = discipline.backends();
         let mut command = Command::new(&self.bench);
-        command.args(["--json", "--cpus", &self.load_cpu.to_string()]);
+        let cpus = list(&self.places(discipline.workers).load);
+        command.args(["--json", "--cpus", &cpus]);
         command
             .args(["serve", "--until-stdin-ends"])
             .args(discipline.exchange());
@@ -80,7 +120,12 @@ impl Rig {
     }
 
     /// Starts `contender` in front of `servers` and waits until it accepts.
-    pub(super) fn start(&self, contender: &Contender, servers: &Servers) -> io::Result<Balancer> {
+    pub(super) fn start(
+        &self,
+        contender: &Contender,
+        servers: &Servers,
+        workers: usize,
+    ) -> io::Result<Balancer> {
         let relays = servers
             .addresses
             .iter()
@@ -91,11 +136,12 @@ impl Rig {
                 })
             })
             .collect::<io::Result<Vec<Relay>>>()?;
-        let launch = contender.prepare(&self.directory, &relays, self.balancer_cpu)?;
+        let cpus = self.balancer_cpus(workers);
+        let launch = contender.prepare(&self.directory, &relays, &cpus)?;
         let named = |error| io::Error::other(format!("{}: {error}", contender.name));
         let mut command = Command::new(&self.bench);
         command
-            .args(["--cpus", &self.balancer_cpu.to_string(), "leash", "--"])
+            .args(["--cpus", &list(&cpus), "leash", "--"])
             .args(&launch.command);
         let mut leash = Leash::start(&mut command).map_err(named)?;
         let line = leash.line().map_err(named)?;
@@ -110,9 +156,9 @@ impl Rig {
     }
 
     /// Runs a load to its end. One with failures has a result, too.
-    pub(super) fn load(&self, line: &[String]) -> io::Result<Json> {
+    pub(super) fn load(&self, line: &[String], workers: usize) -> io::Result<Json> {
         let output = Command::new(&self.bench)
-            .args(["--json", "--cpus", &self.load_cpu.to_string()])
+            .args(["--json", "--cpus", &list(&self.places(workers).load)])
             .args(line)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -284,6 +330,25 @@ pub(super) fn stay_on(cpu: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_load_has_a_cpu_of_its_own_where_there_is_one() {
+        let rig = |usable: &[usize], load_cpu| Rig {
+            bench: PathBuf::new(),
+            directory: PathBuf::from("/nonexistent"),
+            balancer_cpu: usable[0],
+            load_cpu,
+            usable: usable.to_vec(),
+        };
+        let places = |balancer: &[usize], load: &[usize]| Places {
+            balancer: balancer.to_vec(),
+            load: load.to_vec(),
+        };
+        assert_eq!(rig(&[0, 1], 1).places(1), places(&[0], &[1]));
+        assert_eq!(rig(&[0, 1], 1).places(2), places(&[0, 1], &[0, 1]));
+        assert_eq!(rig(&[0, 1, 2, 3], 3).places(2), places(&[0, 1], &[3]));
+        assert_eq!(rig(&[5], 5).places(2), places(&[5], &[5]));
+    }
 
     #[test]
     fn the_address_of_a_server_is_the_last_word() {

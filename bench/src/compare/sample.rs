@@ -17,9 +17,13 @@ use crate::stats::Better;
 /// The time balancers get to come to rest once connections are held.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Round trips per second of a paced load.
+/// What a paced load does per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate(pub(crate) u32);
+pub(crate) struct Rate {
+    pub(crate) round_trips: u32,
+    /// Of the streams beside them, if there are any.
+    pub(crate) bulk_bytes: u64,
+}
 
 /// The figures of a sample, by [`Metric::key`] and a few more names.
 pub(crate) type Sample = BTreeMap<String, f64>;
@@ -76,6 +80,8 @@ pub(crate) const MACHINE_KEY: &str = "machine_us_per_operation";
 /// What the host took away, in percent of all CPUs.
 pub(crate) const STEAL_KEY: &str = "steal_percent";
 pub(crate) const FAILED_KEY: &str = "failed";
+/// What the streams beside round trips carried.
+pub(super) const BULK_KEY: &str = "bulk_gigabit_per_second";
 
 /// Takes a sample of `contender`.
 pub(super) fn take(
@@ -86,7 +92,7 @@ pub(super) fn take(
     extent: &Extent,
     rate: Option<Rate>,
 ) -> io::Result<Sample> {
-    let balancer = rig.start(contender, servers)?;
+    let balancer = rig.start(contender, servers, discipline.workers)?;
     let mut line = discipline.command(extent, rate);
     line.extend(balancer.targets());
     if discipline.load == Load::Idle {
@@ -95,7 +101,7 @@ pub(super) fn take(
         return sample;
     }
     let before = (Usage::of_tree(balancer.pid())?, Machine::now()?);
-    let load = rig.load(&line)?;
+    let load = rig.load(&line, discipline.workers)?;
     let after = (Usage::of_tree(balancer.pid())?, Machine::now()?);
     balancer.end()?;
     let spent = Spent {
@@ -150,11 +156,7 @@ fn figures(kind: Load, load: &Json, spent: &Spent) -> Sample {
     let stolen = spent.machine.steal_ns as f64;
     add(STEAL_KEY, 100.0 * stolen / (machine_ns + stolen));
     add(FAILED_KEY, number("failed"));
-    for name in [
-        "operations_per_second",
-        "gigabit_per_second",
-        "bulk_gigabit_per_second",
-    ] {
+    for name in ["operations_per_second", "gigabit_per_second", BULK_KEY] {
         if let Some(value) = load[name].as_f64() {
             add(name, value);
         }

@@ -238,8 +238,15 @@ fn how(html: &mut String, run: &Run) {
     }
     for peak in &run.peaks {
         let text = format!(
-            "{}: the peak of {} was {:.0} round trips per second; both sides ran at {}",
-            peak.discipline, peak.peer, peak.peak, peak.rate
+            "{}: the peak of {} was {:.0} round trips per second; both sides ran at {}{}",
+            peak.discipline,
+            peak.peer,
+            peak.peak,
+            peak.rate,
+            peak.bulk_rate.map_or_else(String::new, |rate| format!(
+                " beside {:.1} Gbit/s",
+                rate as f64 * 8e-9
+            ))
         );
         let _ = writeln!(html, "<li>{}</li>", escaped(&text));
     }
