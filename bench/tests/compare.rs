@@ -56,7 +56,7 @@ fn compare(directory: &Path, arguments: &[&str]) -> (Output, Json) {
 #[test]
 fn every_kind_of_load_is_compared_with_a_baseline() {
     let directory = tempfile::tempdir().unwrap();
-    let only = "rr-64b,crr-reset,bulk-down-4,idle,tail-beside-4";
+    let only = "rr-64b,crr-reset,bulk-down-4,idle,tail-paced-4";
     let arguments = ["--only", only, "--peers", "tokio", "--pairs", "1"];
     let (output, run) = compare(directory.path(), &arguments);
     let pairs = run["pairs"].as_array().unwrap();
@@ -65,7 +65,7 @@ fn every_kind_of_load_is_compared_with_a_baseline() {
         ("crr-reset", "cpu_us_per_operation"),
         ("bulk-down-4", "cpu_ms_per_gb"),
         ("idle", "connections"),
-        ("tail-beside-4", "p99_us"),
+        ("tail-paced-4", "p99_us"),
     ] {
         for peer in ["ringway", "tokio"] {
             let is_it = |pair: &&Json| pair["discipline"] == discipline && pair["peer"] == peer;
@@ -81,7 +81,7 @@ fn every_kind_of_load_is_compared_with_a_baseline() {
     assert_eq!(run["peaks"].as_array().unwrap().len(), 2);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("too few pairs"), "{table}");
-    for name in ["rr-64b", "crr-reset", "bulk-down-4", "tail-beside-4"] {
+    for name in ["rr-64b", "crr-reset", "bulk-down-4", "tail-paced-4"] {
         assert!(table.contains(name), "{table}");
     }
 }

@@ -186,7 +186,7 @@ pub(crate) const ALL: [Discipline; 20] = [
         workers: 1,
     },
     Discipline {
-        name: "tail-beside-4",
+        name: "tail-paced-4",
         title: "the same beside 4 streams at 70 % of theirs",
         load: Load::Tail { streams: 4 },
         metric: Metric::P99Us,
