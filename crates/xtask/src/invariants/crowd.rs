@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::instance::{Config, Instance, UNCHECKED};
 use super::load::{Held, Servers, figure, load, run};
-use super::procfs::{cpu_ns, settled_memory, wake_ups};
+use super::procfs::{calm_memory, cpu_ns, wake_ups};
 use super::rig::Rig;
 use super::row::Row;
 
@@ -48,15 +48,21 @@ pub(super) fn idle_connections(rig: &Rig) -> io::Result<Vec<Row>> {
     let (one, two) = (instance.address("one")?, instance.address("two")?);
     touch_shared_buffers(rig, &one)?;
     let _warm = Held::open(rig, &one, WARM)?;
-    let before = settled_memory(instance.pid())?;
+    let before = calm_memory(instance.pid())?;
     let more = total / 2 - WARM;
     let _held = [
         Held::open(rig, &one, more)?,
         Held::open(rig, &two, total - WARM - more)?,
     ];
-    let after = settled_memory(instance.pid())?;
-    let each = after.saturating_sub(before) as f64 / (total - WARM) as f64;
-    let grown = after.saturating_sub(before) / 1024;
+    let after = calm_memory(instance.pid())?;
+    let grown = after.checked_sub(before).filter(|grown| *grown > 0);
+    let grown = grown.ok_or_else(|| {
+        io::Error::other(format!(
+            "{before} bytes fell to {after}: it had not settled"
+        ))
+    })?;
+    let each = grown as f64 / (total - WARM) as f64;
+    let grown = grown / 1024;
     let mut rows = vec![Row::at_most(
         memory,
         each,

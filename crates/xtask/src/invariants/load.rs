@@ -93,6 +93,9 @@ impl Held {
                 to,
                 "--connections",
                 &count.to_string(),
+                // Emulated machines are slow.
+                "--patience",
+                "2m",
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

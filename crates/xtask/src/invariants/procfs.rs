@@ -71,6 +71,15 @@ pub(super) fn settled_memory(pid: u32) -> io::Result<u64> {
     }
 }
 
+/// A worker gives back what its buffers hold when it was calm for two seconds.
+const CALM: Duration = Duration::from_secs(3);
+
+/// Private memory of a process that nobody has wanted anything of for a while.
+pub(super) fn calm_memory(pid: u32) -> io::Result<u64> {
+    thread::sleep(CALM);
+    settled_memory(pid)
+}
+
 /// Open descriptors.
 pub(super) fn descriptors(pid: u32) -> io::Result<u64> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
