@@ -32,7 +32,7 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
 /// a file that is renamed into its place is never seen half.
 ///
 /// # Errors
-/// As [`load`], and when the file does not come to rest.
+/// As [`load`], when the file does not come to rest, and when it is none.
 pub fn load_settled(path: &Path) -> Result<Config, LoadError> {
     let text = read_settled(path)?;
     parse(&path.display().to_string(), &text).map_err(LoadError::Invalid)
@@ -98,6 +98,11 @@ pub enum LoadError {
         /// Which one.
         path: PathBuf,
     },
+    /// It is a pipe, a socket or a device, which cannot be read again and may never answer.
+    NoFile {
+        /// Which one.
+        path: PathBuf,
+    },
     /// It has more than [`FILE_BYTES_MAX`] bytes.
     TooLarge {
         /// Which file.
@@ -143,6 +148,11 @@ impl fmt::Display for LoadError {
                     path.display()
                 )
             }
+            LoadError::NoFile { path } => write!(
+                f,
+                "{}: is a pipe or a device, which cannot be read again; give a file",
+                path.display()
+            ),
             LoadError::TooLarge { path, bytes } => {
                 write!(f, "{}: {}", path.display(), too_large(*bytes))
             }
@@ -164,6 +174,7 @@ impl std::error::Error for LoadError {
         match self {
             LoadError::Unreadable { source, .. } => Some(source),
             LoadError::Directory { .. }
+            | LoadError::NoFile { .. }
             | LoadError::TooLarge { .. }
             | LoadError::NotText { .. }
             | LoadError::Unsettled { .. }
@@ -179,7 +190,14 @@ fn read_settled(path: &Path) -> Result<String, LoadError> {
     const LOOKS_MAX: usize = 50;
     let mut seen = None;
     for _ in 0..LOOKS_MAX {
-        let touched = std::fs::metadata(path).and_then(|about| about.modified());
+        let about = std::fs::metadata(path);
+        // To open a pipe would wait for whoever writes to it.
+        if about.as_ref().is_ok_and(|about| !is_readable_again(about)) {
+            return Err(LoadError::NoFile {
+                path: path.to_owned(),
+            });
+        }
+        let touched = about.and_then(|about| about.modified());
         let text = read(path)?;
         // A clock that was set back says nothing of the age.
         let age = touched.ok().and_then(|at| at.elapsed().ok());
@@ -192,6 +210,11 @@ fn read_settled(path: &Path) -> Result<String, LoadError> {
     Err(LoadError::Unsettled {
         path: path.to_owned(),
     })
+}
+
+/// A directory has an error of its own.
+fn is_readable_again(about: &std::fs::Metadata) -> bool {
+    about.is_file() || about.is_dir()
 }
 
 fn too_large(bytes: u64) -> String {

@@ -3,8 +3,8 @@
 //! ```text
 //!        asked        prepared, off this thread      every worker has told that it runs it
 //!  Idle ──────► Preparing ──────────────────► Applying ────────────────────────────────────► Idle
-//!    ▲              │ refused: nothing changed    │
-//!    └──────────────┘                             └── too slow: answered so, and waited for on
+//!    ▲              │ refused, or the file does   │
+//!    └──────────────┘ not answer: nothing changed └── too slow: answered so, and waited for on
 //! ```
 //!
 //! Whoever asks while one is under way is answered by the next, which reads the file anew: many at once
@@ -14,8 +14,8 @@
 //! runs what the file said after the request came.
 
 mod prepare;
+mod queue;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,12 @@ use tracing::{error, info, warn};
 use crate::access_log::AccessLog;
 use crate::clock::unix_millis;
 use crate::instance::{View, lock};
-use crate::overrides::BackendChange;
 use crate::supervise::{Event, Supervisor};
 
 pub(crate) use prepare::{LogChange, Prepared};
 use prepare::{prepare, prepare_backend};
+pub(crate) use queue::{Asker, Outcome, Refusal, RefusalKind, Reloads, Wish};
+use queue::{PREPARE_WITHIN, Stage};
 
 /// How long workers have to run a configuration until whoever asked is told that they do not.
 const APPLY_WITHIN: Duration = Duration::from_secs(4);
@@ -41,121 +42,6 @@ const APPLY_WITHIN: Duration = Duration::from_secs(4);
 const REFUSED: &str = "; the last reload was refused";
 /// Changes that are logged one by one at most.
 const LOGGED_MAX: usize = 100;
-
-/// Somebody who wants something changed.
-#[derive(Debug)]
-pub(crate) struct Asker {
-    /// For the log.
-    pub(crate) who: &'static str,
-    pub(crate) wish: Wish,
-    pub(crate) reply: Option<oneshot::Sender<Outcome>>,
-}
-
-/// What somebody wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// That the file is read again.
-    File,
-    /// That one backend is changed over what the file says.
-    Backend(BackendChange),
-}
-
-/// What changed, or why nothing did.
-pub(crate) type Outcome = Result<Vec<String>, Refusal>;
-
-/// Why a reload did not happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) kind: RefusalKind,
-    pub(crate) error: String,
-    /// One text for each thing that is wrong.
-    pub(crate) detail: Vec<String>,
-}
-
-/// What kind of reason it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RefusalKind {
-    /// The file, or what it asks of this host.
-    Unacceptable,
-    /// A pool or a backend that is not there.
-    NotThere,
-    /// The instance is ending.
-    Draining,
-    /// Another process is about to take the place of this one.
-    Upgrading,
-    /// Workers that do not answer.
-    Stuck,
-}
-
-/// How far the reload under way has come.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    Idle,
-    Preparing(Vec<Asker>),
-    Applying {
-        askers: Vec<Asker>,
-        /// Whether they waited for the file; known also when they are answered.
-        is_of_file: bool,
-        begun: Instant,
-        /// Workers that have not told yet.
-        left: usize,
-        changes: Vec<Change>,
-        /// Ends when no worker writes to it any more.
-        ended_log: Option<AccessLog>,
-        /// When the askers are told that it takes too long; none once they were.
-        answer_at: Option<Instant>,
-    },
-}
-
-/// Requests and the reload under way.
-#[derive(Debug)]
-pub(crate) struct Reloads {
-    /// None for an instance without a file.
-    pub(crate) path: Option<PathBuf>,
-    pub(crate) stage: Stage,
-    pub(crate) waiting: Vec<Asker>,
-}
-
-impl Reloads {
-    pub(crate) fn new(path: Option<PathBuf>) -> Reloads {
-        Reloads {
-            path,
-            stage: Stage::Idle,
-            waiting: Vec::new(),
-        }
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle)
-    }
-
-    /// Gives up what was asked for, to a process that is asked for it; whether there is anything.
-    pub(crate) fn leave_to_another(&mut self) -> bool {
-        // Whoever waits for an answer has it: only signals, which nobody answers, have waited.
-        !std::mem::take(&mut self.waiting).is_empty()
-    }
-
-    /// The next that is to happen, and who waits for it. One look at the file serves all who want one.
-    fn next(&mut self) -> Option<(Wish, Vec<Asker>)> {
-        let wish = self.waiting.first()?.wish.clone();
-        let askers = match wish {
-            Wish::File => self
-                .waiting
-                .extract_if(.., |asker| asker.wish == Wish::File)
-                .collect(),
-            Wish::Backend(_) => vec![self.waiting.remove(0)],
-        };
-        Some((wish, askers))
-    }
-
-    /// When the one under way is too slow.
-    pub(crate) fn answer_at(&self) -> Option<Instant> {
-        match &self.stage {
-            Stage::Applying { answer_at, .. } => *answer_at,
-            Stage::Idle | Stage::Preparing(_) => None,
-        }
-    }
-}
 
 impl Supervisor {
     /// Somebody asks.
@@ -173,7 +59,7 @@ impl Supervisor {
             Stage::Applying {
                 answer_at: None, ..
             } => self.refuse_waiting(),
-            Stage::Preparing(_) | Stage::Applying { .. } => {}
+            Stage::Preparing { .. } | Stage::Applying { .. } => {}
         }
     }
 
@@ -183,6 +69,8 @@ impl Supervisor {
             let waiting = std::mem::take(&mut self.reloads.waiting);
             return self.answer_all(waiting, &Err(draining()));
         }
+        let held_up = self.reloads.held_up();
+        self.answer_all(held_up, &Err(unread("still does not answer")));
         let Some((wish, askers)) = self.reloads.next() else {
             return;
         };
@@ -191,7 +79,7 @@ impl Supervisor {
             self.notifier.reloading();
         }
         let path = self.reloads.path.clone();
-        self.reloads.stage = Stage::Preparing(askers);
+        let number = self.reloads.prepare(&wish, askers);
         let (view, events) = (self.instance.view(), self.instance.events.clone());
         let workers = self.crew.len();
         // A large file, a slow disk or a host name must not keep this thread from its signals.
@@ -201,14 +89,18 @@ impl Supervisor {
                 (Wish::File, None) => Err(without_file()),
                 (Wish::Backend(change), _) => prepare_backend(&change, &view, workers),
             };
-            let _ = events.send(Event::Prepared(Box::new(prepared)));
+            let _ = events.send(Event::Prepared(number, Box::new(prepared)));
         });
     }
 
     /// Everything that can fail has been tried.
-    pub(crate) fn on_prepared(&mut self, prepared: Result<Prepared, Refusal>) {
-        let Stage::Preparing(askers) = std::mem::replace(&mut self.reloads.stage, Stage::Idle)
-        else {
+    pub(crate) fn on_prepared(&mut self, number: u64, prepared: Result<Prepared, Refusal>) {
+        let Some(askers) = self.reloads.prepared(number) else {
+            // What it found is as old as the question.
+            info!("the file of a reload that was given up has answered");
+            if self.reloads.is_idle() && self.upgrading.is_none() {
+                self.begin_reload();
+            }
             return;
         };
         let ready = prepared.and_then(|prepared| {
@@ -365,17 +257,33 @@ impl Supervisor {
         self.begin_reload();
     }
 
-    /// Workers take too long; they are waited for, but whoever asked is not kept.
+    /// What is under way takes too long; whoever asked is not kept.
     pub(crate) fn on_slow_reload(&mut self) {
-        if let Stage::Applying {
-            askers, answer_at, ..
-        } = &mut self.reloads.stage
-        {
-            *answer_at = None;
-            let askers = std::mem::take(askers);
-            self.answer_all(askers, &stuck("it runs the new configuration when it does"));
-            self.refuse_waiting();
+        match &mut self.reloads.stage {
+            Stage::Idle => {}
+            Stage::Preparing { .. } => self.give_up_file(),
+            // Workers are waited for.
+            Stage::Applying {
+                askers, answer_at, ..
+            } => {
+                *answer_at = None;
+                let askers = std::mem::take(askers);
+                self.answer_all(askers, &stuck("it runs the new configuration when it does"));
+                self.refuse_waiting();
+            }
         }
+    }
+
+    /// The file does not answer. Nothing was changed, and what needs no file goes on.
+    fn give_up_file(&mut self) {
+        let within = PREPARE_WITHIN.as_secs();
+        let refusal = unread(&format!("has not answered for {within} s"));
+        error!(error = %refusal.error, "reload");
+        self.instance.control.reloads[ReloadResult::Failure].increment();
+        self.tell_reloaded(REFUSED);
+        let askers = self.reloads.give_up();
+        self.answer_all(askers, &Err(refusal));
+        self.begin_reload();
     }
 
     /// Nobody is kept by workers that do not answer. What a signal asks for comes when they do: one of
@@ -431,7 +339,8 @@ impl Supervisor {
                 RefusalKind::Unacceptable
                 | RefusalKind::NotThere
                 | RefusalKind::Draining
-                | RefusalKind::Upgrading => {
+                | RefusalKind::Upgrading
+                | RefusalKind::Unread => {
                     warn!(who, %error, "refused: nothing is changed");
                 }
                 RefusalKind::Stuck => error!(who, %error, "reload"),
@@ -467,6 +376,18 @@ fn without_file() -> Refusal {
     prepare::unacceptable(
         "this instance runs without a file: there is nothing to reload".to_owned(),
     )
+}
+
+/// The file system keeps whoever reads the file.
+fn unread(what: &str) -> Refusal {
+    let error = format!(
+        "the configuration file {what}: nothing is changed, and nothing is read until its file system answers"
+    );
+    Refusal {
+        kind: RefusalKind::Unread,
+        error,
+        detail: Vec::new(),
+    }
 }
 
 fn stuck(what: &str) -> Outcome {

@@ -40,8 +40,9 @@ use crate::upgrade::Relaunch;
 use crate::upgrade::successor::Successor;
 use crate::{cpus, watch};
 
-/// Threads for what may block: a scrape that waits for workers, a look at whether they turn.
-const BLOCKING_THREADS: usize = 4;
+/// Threads for what may block: a scrape that waits for workers, a look at whether they turn. Three of them may
+/// be kept by a file system that does not answer: by a reload, by `--watch` and by the file of the token.
+const BLOCKING_THREADS: usize = 4 + 3;
 /// How long one of them waits for the next piece of work before it ends.
 const BLOCKING_THREADS_IDLE: Duration = Duration::from_secs(1);
 /// How long the workers may take to begin to accept.

@@ -66,8 +66,8 @@ pub(crate) enum Event {
     Drain,
     /// A reload was asked for.
     Reload(Asker),
-    /// A reload can happen, or cannot.
-    Prepared(Box<Result<Prepared, Refusal>>),
+    /// That one of the preparations has ended: a reload can happen, or cannot.
+    Prepared(u64, Box<Result<Prepared, Refusal>>),
     /// A worker runs the configuration it was given.
     Applied,
     /// An upgrade was asked for, by a client that waits or by a signal.
@@ -173,7 +173,7 @@ impl Supervisor {
                     }
                     Event::Drain => self.leave(&mut stage),
                     Event::Reload(asker) => self.reload(asker),
-                    Event::Prepared(prepared) => self.on_prepared(*prepared),
+                    Event::Prepared(number, prepared) => self.on_prepared(number, *prepared),
                     Event::Applied => self.on_applied(),
                     Event::Upgrade(reply) => self.start_upgrade(stage, reply),
                     Event::UpgradeEnded(result) => self.end_upgrade(&mut stage, result),

@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::{info, warn};
 
 use super::bounded::Peer;
-use super::routes::{blocking, refusal};
+use super::routes::refusal;
 use super::token::{Denied, TokenFile};
 
 /// Largest body of a request.
@@ -74,12 +74,11 @@ impl Guard {
             let is_denied = self.reach == Reach::Browsers && !is_local(headers);
             return is_denied.then(|| refusal(StatusCode::FORBIDDEN, text).into_response());
         };
-        let (token, headers) = (Arc::clone(token), headers.clone());
-        match blocking(move || token.check(&headers)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(denied)) => Some(denial(&denied)),
-            Err(failed) => Some(failed.into_response()),
-        }
+        token
+            .check(headers)
+            .await
+            .err()
+            .map(|denied| denial(&denied))
     }
 }
 

@@ -178,7 +178,7 @@ pub(super) fn changed(outcome: Outcome) -> Result<Vec<String>, Refusal> {
             RefusalKind::Unacceptable => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalKind::NotThere => StatusCode::NOT_FOUND,
             RefusalKind::Draining | RefusalKind::Upgrading => StatusCode::CONFLICT,
-            RefusalKind::Stuck => StatusCode::GATEWAY_TIMEOUT,
+            RefusalKind::Unread | RefusalKind::Stuck => StatusCode::GATEWAY_TIMEOUT,
         };
         let (error, detail) = (refused.error, refused.detail);
         Refusal(status, ErrorBody { error, detail })

@@ -332,6 +332,7 @@ fn invalid(error: LoadError) -> Refusal {
         }
         LoadError::Unreadable { .. }
         | LoadError::Directory { .. }
+        | LoadError::NoFile { .. }
         | LoadError::TooLarge { .. }
         | LoadError::NotText { .. }
         | LoadError::Unsettled { .. } => vec![error.to_string()],

@@ -56,6 +56,7 @@ mod rates;
 mod refusals;
 mod reload;
 mod reload_files;
+mod reload_hanging;
 mod reload_load;
 mod reload_reading;
 mod reload_upgrade;

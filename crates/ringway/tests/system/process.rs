@@ -36,6 +36,9 @@ pub(crate) enum Launch {
     Confined(&'static str),
     /// In a network of its own, with nothing but loopback; the test must be root.
     Apart,
+    /// Where the directory `dead` of its place is a file system that does not answer, and which fails once the
+    /// pipe `let-go` was opened and closed; the test must be root.
+    Hanging,
 }
 
 /// A directory with the file of one instance and all it writes.
@@ -328,6 +331,11 @@ fn command(launch: Launch, dir: &Path) -> Command {
             command.args(["-c", &script, BINARY]);
             command
         }
+        Launch::Hanging => {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", HANG, BINARY]);
+            command
+        }
         Launch::Apart => {
             let mut command = Command::new("unshare");
             let script = "ip link set lo up && exec \"$0\" \"$@\"";
@@ -358,6 +366,18 @@ fn copied(dir: &Path) -> PathBuf {
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     copy
 }
+
+/// Mounts a file system whose server says nothing, and leaves its connection to a process that waits.
+const HANG: &str = r#"
+set -e
+mkdir dead
+mkfifo let-go
+exec 3<>/dev/fuse
+mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none dead
+timeout 300 cat let-go &
+exec 3>&-
+exec "$0" "$@"
+"#;
 
 /// Forbids io_uring_setup(2), number 425 everywhere, by a filter of seccomp(2), then runs the rest of
 /// the command line.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use crate::backend::{Backend, Server};
 use crate::eventually::{until, until_file, until_is};
@@ -59,15 +60,17 @@ fn what_is_wrong_is_told_with_its_place_and_changes_nothing() {
         assert_eq!(greeting(&ringway), b'a', "{words}");
     }
     fs::remove_file(&path).unwrap();
-    let refused = ringway.reload_refused();
-    assert!(
-        refused["detail"].to_string().contains("cannot be read"),
-        "{refused}"
-    );
+    let refused = |words: &str| {
+        let refused = ringway.reload_refused();
+        assert!(refused["detail"].to_string().contains(words), "{refused}");
+    };
+    refused("cannot be read");
+    Command::new("mkfifo").arg(&path).status().unwrap();
+    refused("is a pipe");
     let reloads = ringway
         .metrics()
         .sum("config_reloads_total", &[("result", "failure")]);
-    assert_eq!(reloads, cases.len() as i64 + 1);
+    assert_eq!(reloads, cases.len() as i64 + 2);
     until_is("descriptors", descriptors, || {
         ringway.process.descriptors_kept()
     });

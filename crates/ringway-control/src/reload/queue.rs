@@ -1,0 +1,208 @@
+//! Who wants what, how far it has come, and a preparation that was given up. Not what is done about it.
+//!
+//! A file system that does not answer keeps the thread that asks it, and there is no way to get it back. So
+//! reading has a deadline, and while one that missed it is still there the file is not read again: the next would
+//! wait beside it. Invariant: at most one preparation is under way and at most one is given up.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ringway_config::Change;
+use tokio::sync::oneshot;
+
+use crate::access_log::AccessLog;
+use crate::overrides::BackendChange;
+
+/// How long the file may take until whoever asked is told that it does not answer. With what workers may
+/// take it is less than a client of the admin endpoint waits.
+pub(super) const PREPARE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Somebody who wants something changed.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// For the log.
+    pub(crate) who: &'static str,
+    pub(crate) wish: Wish,
+    pub(crate) reply: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// That the file is read again.
+    File,
+    /// That one backend is changed over what the file says.
+    Backend(BackendChange),
+}
+
+/// What changed, or why nothing did.
+pub(crate) type Outcome = Result<Vec<String>, Refusal>;
+
+/// Why a reload did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) kind: RefusalKind,
+    pub(crate) error: String,
+    /// One text for each thing that is wrong.
+    pub(crate) detail: Vec<String>,
+}
+
+/// What kind of reason it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusalKind {
+    /// The file, or what it asks of this host.
+    Unacceptable,
+    /// A pool or a backend that is not there.
+    NotThere,
+    /// The instance is ending.
+    Draining,
+    /// Another process is about to take the place of this one.
+    Upgrading,
+    /// A file that does not answer.
+    Unread,
+    /// Workers that do not answer.
+    Stuck,
+}
+
+/// How far the reload under way has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Idle,
+    Preparing {
+        askers: Vec<Asker>,
+        /// Which one, to tell it from one that was given up.
+        number: u64,
+        /// When it is given up; never what asks no file system.
+        answer_at: Option<Instant>,
+    },
+    Applying {
+        askers: Vec<Asker>,
+        /// Whether they waited for the file; known also when they are answered.
+        is_of_file: bool,
+        begun: Instant,
+        /// Workers that have not told yet.
+        left: usize,
+        changes: Vec<Change>,
+        /// Ends when no worker writes to it any more.
+        ended_log: Option<AccessLog>,
+        /// When the askers are told that it takes too long; none once they were.
+        answer_at: Option<Instant>,
+    },
+}
+
+/// Requests and the reload under way.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    /// None for an instance without a file.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) stage: Stage,
+    pub(crate) waiting: Vec<Asker>,
+    /// The last preparation.
+    number: u64,
+    /// The one that was given up and is still there.
+    given_up: Option<u64>,
+}
+
+impl Reloads {
+    pub(crate) fn new(path: Option<PathBuf>) -> Reloads {
+        Reloads {
+            path,
+            stage: Stage::Idle,
+            waiting: Vec::new(),
+            number: 0,
+            given_up: None,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    /// Gives up what was asked for, to a process that is asked for it; whether there is anything.
+    pub(crate) fn leave_to_another(&mut self) -> bool {
+        // Whoever waits for an answer has it: only signals, which nobody answers, have waited.
+        !std::mem::take(&mut self.waiting).is_empty()
+    }
+
+    /// The next that is to happen, and who waits for it. One look at the file serves all who want one.
+    pub(super) fn next(&mut self) -> Option<(Wish, Vec<Asker>)> {
+        let may_be = |asker: &Asker| self.given_up.is_none() || asker.wish != Wish::File;
+        let first = self.waiting.iter().position(may_be)?;
+        let wish = self.waiting[first].wish.clone();
+        let askers = match wish {
+            Wish::File => self
+                .waiting
+                .extract_if(.., |asker| asker.wish == Wish::File)
+                .collect(),
+            Wish::Backend(_) => vec![self.waiting.remove(first)],
+        };
+        Some((wish, askers))
+    }
+
+    /// A preparation begins: its number.
+    pub(super) fn prepare(&mut self, wish: &Wish, askers: Vec<Asker>) -> u64 {
+        self.number += 1;
+        let answer_at = match wish {
+            Wish::File => Some(Instant::now() + PREPARE_WITHIN),
+            Wish::Backend(_) => None,
+        };
+        self.stage = Stage::Preparing {
+            askers,
+            number: self.number,
+            answer_at,
+        };
+        self.number
+    }
+
+    /// One has ended: those who wait for it, unless it was given up before.
+    pub(super) fn prepared(&mut self, ended: u64) -> Option<Vec<Asker>> {
+        if self.given_up == Some(ended) {
+            self.given_up = None;
+            return None;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Preparing { askers, number, .. } if number == ended => Some(askers),
+            stage @ (Stage::Idle | Stage::Preparing { .. } | Stage::Applying { .. }) => {
+                self.stage = stage;
+                None
+            }
+        }
+    }
+
+    /// The one under way is waited for no longer: those who are answered for it. Who waits for no answer goes
+    /// on waiting, one for all.
+    pub(super) fn give_up(&mut self) -> Vec<Asker> {
+        if let Stage::Preparing { askers, number, .. } =
+            std::mem::replace(&mut self.stage, Stage::Idle)
+        {
+            self.given_up = Some(number);
+            self.waiting.splice(..0, askers);
+        }
+        self.held_up()
+    }
+
+    /// Those who want the file while it does not answer, and an answer.
+    pub(super) fn held_up(&mut self) -> Vec<Asker> {
+        if self.given_up.is_none() {
+            return Vec::new();
+        }
+        let of_file = |asker: &Asker| asker.wish == Wish::File;
+        let all: Vec<Asker> = self
+            .waiting
+            .extract_if(.., |asker| of_file(asker))
+            .collect();
+        let (answered, mut rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|asker| asker.reply.is_some());
+        rest.truncate(1);
+        self.waiting.append(&mut rest);
+        answered
+    }
+
+    /// When the one under way is too slow.
+    pub(crate) fn answer_at(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Preparing { answer_at, .. } | Stage::Applying { answer_at, .. } => *answer_at,
+            Stage::Idle => None,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A configuration on a file system that does not answer: whoever asks is told so, what needs no file goes on, and
+//! no reload after it is lost.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::process::{Signal, geteuid};
+use serde_json::{Value, json};
+
+use crate::backend::Server;
+use crate::eventually::until;
+use crate::instance::Ringway;
+use crate::peers::{connect, read_exactly};
+use crate::process::Launch;
+use crate::setup::Setup;
+
+fn greeting(ringway: &Ringway) -> u8 {
+    read_exactly::<1>(connect(ringway.address()))[0]
+}
+
+/// A reload that nothing comes of, and what is said of it.
+fn reload_unanswered(ringway: &Ringway) -> String {
+    let answer = ringway.admin.post("/v1/reload").unwrap();
+    assert_eq!(answer.status, 504, "{}", answer.body);
+    let answer: Value = serde_json::from_str(&answer.body).unwrap();
+    answer["error"].as_str().unwrap().to_owned()
+}
+
+/// Threads of the balancer that wait inside that file system.
+fn waiting(ringway: &Ringway) -> usize {
+    let tasks = format!("/proc/{}/task", ringway.process.pid().as_raw_nonzero());
+    let tasks = fs::read_dir(tasks).unwrap();
+    let waits = |task: &Path| {
+        let at = fs::read_to_string(task.join("stack")).unwrap_or_default();
+        at.contains("fuse")
+    };
+    tasks
+        .filter(|task| waits(&task.as_ref().unwrap().path()))
+        .count()
+}
+
+#[test]
+fn a_file_that_does_not_answer_changes_nothing_and_holds_up_nothing_else() {
+    if !geteuid().is_root() || !Path::new("/dev/fuse").exists() {
+        eprintln!("not tested: needs root and /dev/fuse");
+        return;
+    }
+    let [a, b] = [b'a', b'b'].map(Server::echo);
+    let ringway = Setup::to([a.address()]).launch_as(Launch::Hanging).start();
+    let dir = ringway.dir().to_owned();
+    let lead = |to: &str| {
+        symlink(to, dir.join("next")).unwrap();
+        fs::rename(dir.join("next"), dir.join("ringway.yaml")).unwrap();
+    };
+    lead("dead/ringway.yaml");
+    let said = reload_unanswered(&ringway);
+    assert!(said.contains("has not answered for"), "{said}");
+    // Neither those who ask again nor those who ask for something else wait for it.
+    for _ in 0..3 {
+        let said = reload_unanswered(&ringway);
+        assert!(said.contains("still does not answer"), "{said}");
+    }
+    assert_eq!(waiting(&ringway), 1);
+    let path = format!("/v1/pools/p/backends/{}", a.address());
+    for weight in [7, 1] {
+        let answer = ringway
+            .admin
+            .patch(&path, &json!({"weight": weight}).to_string());
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    assert_eq!(greeting(&ringway), b'a');
+    let failures = ringway
+        .metrics()
+        .sum("config_reloads_total", &[("result", "failure")]);
+    assert_eq!(failures, 1);
+    // What a signal asks for comes when it can.
+    ringway.rewrite(&Setup::to([b.address()]));
+    ringway.signal(Signal::HUP);
+    ringway.signal(Signal::HUP);
+    let said = reload_unanswered(&ringway);
+    assert!(said.contains("still does not answer"), "{said}");
+    drop(
+        fs::OpenOptions::new()
+            .write(true)
+            .open(dir.join("let-go"))
+            .unwrap(),
+    );
+    until("what the signal asked for runs", || {
+        greeting(&ringway) == b'b'
+    });
+    assert_eq!(ringway.reload(), [""; 0]);
+    assert_eq!(waiting(&ringway), 0);
+}
