@@ -2,7 +2,8 @@
 //!
 //! Without a bound there is nothing to divide. With one, all parts together stay below it, so that who comes
 //! when they are used up is refused, and the kernel never has to end the process. Not counted are the bytes
-//! that wait in sockets, which cgroup v2 charges too and bounds by itself. [`divide`] is the arithmetic.
+//! that wait in sockets: cgroup v1 does not charge them, v2 does, and there receivers that do not read can still use the
+//! group up (`scripts/little-memory`). [`divide`] is the arithmetic.
 
 use std::fs;
 use std::path::Path;

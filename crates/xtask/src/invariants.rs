@@ -4,6 +4,7 @@
 //! a violation.
 
 mod allocations;
+mod confined;
 mod connections;
 mod count;
 mod crowd;
@@ -30,7 +31,7 @@ use row::{Row, Verdict};
 /// A check: its name for `--only`, and what it measures.
 type Check = (&'static str, fn(&Rig) -> io::Result<Vec<Row>>);
 
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 14] = [
     ("io-wq threads", relay::io_wq),
     ("round trip", relay::round_trips),
     ("bulk stream", relay::bulk),
@@ -41,6 +42,7 @@ const CHECKS: [Check; 13] = [
     ("stalled hellos", hellos::stalled),
     ("reset connection", crowd::resets),
     ("blocked directions", memory::blocked_directions),
+    ("control group", confined::overloaded),
     ("wake-ups", idle::wake_ups),
     ("conservation", connections::conservation),
     ("start", start::to_ready),

@@ -107,11 +107,26 @@ pub(super) struct Instance {
 impl Instance {
     /// Starts one with `config` and waits until it is ready.
     pub(super) fn start(rig: &Rig, config: &Config) -> io::Result<Instance> {
+        Instance::start_by(rig, config, Command::new(&rig.ringway))
+    }
+
+    /// The same in the control group with this list of processes.
+    pub(super) fn start_in(rig: &Rig, config: &Config, processes: &Path) -> io::Result<Instance> {
+        let mut command = Command::new("sh");
+        let script = "echo $$ >\"$0\" && exec \"$@\"";
+        command
+            .args(["-c", script])
+            .arg(processes)
+            .arg(&rig.ringway);
+        Instance::start_by(rig, config, command)
+    }
+
+    fn start_by(rig: &Rig, config: &Config, mut command: Command) -> io::Result<Instance> {
         let (socket, log) = (rig.path("admin.sock"), rig.path("ringway.log"));
         let file = rig.path("ringway.yaml");
         fs::write(&file, config.text(&socket))?;
         let begin = Instant::now();
-        let child = Command::new(&rig.ringway)
+        let child = command
             .arg("run")
             .arg("-c")
             .arg(&file)

@@ -47,6 +47,19 @@ impl Row {
         }
     }
 
+    /// `value` must be at least `limit`.
+    pub(super) fn at_least(invariant: &str, value: f64, limit: f64, shown: &str) -> Row {
+        let verdict = if value >= limit {
+            Verdict::Holds
+        } else {
+            Verdict::Violated
+        };
+        Row {
+            value: Some(value),
+            ..Row::new(invariant, shown, &format!(">= {limit}"), verdict)
+        }
+    }
+
     /// `value` must be `due`.
     pub(super) fn exactly(invariant: &str, value: u64, due: u64) -> Row {
         let verdict = if value == due {

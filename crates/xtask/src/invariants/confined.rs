@@ -1,0 +1,224 @@
+//! An instance in a control group (v2) that has little memory, with more receivers that do not read than that
+//! carries: it refuses, the kernel ends nobody, and who comes after them is served. Not how much a connection
+//! takes. Invariant: the bound is that of the group or of one above it, once each; swapping is off.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::crowd::{fitting, too_few};
+use super::instance::{Config, Instance, UNCHECKED};
+use super::load::Servers;
+use super::rig::Rig;
+use super::row::Row;
+
+const MIB: u64 = 1 << 20;
+/// What the group has.
+const BOUND_BYTES: u64 = 128 * MIB;
+/// Clients that come, where descriptors allow it: more than it carries.
+const CLIENTS_MAX: u64 = 5000;
+/// Refusals after which there is nothing more to see.
+const REFUSED_ENOUGH: u64 = 200;
+/// Asks a source for bytes without end.
+const ENDLESS: [u8; 8] = [0xff; 8];
+/// What one of them still reads, in the end.
+const GOES_ON_BYTES: usize = 4 * MIB as usize;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which group has the bound.
+#[derive(Clone, Copy, Debug)]
+enum Bounded {
+    Own,
+    Above,
+}
+
+impl Bounded {
+    fn describe(self) -> &'static str {
+        match self {
+            Bounded::Own => "its group has 128 MiB",
+            Bounded::Above => "a group above has 128 MiB",
+        }
+    }
+}
+
+/// A group inside another, removed when it is dropped.
+#[derive(Debug)]
+struct Groups {
+    outer: PathBuf,
+    inner: PathBuf,
+}
+
+impl Groups {
+    /// None where this host has no such groups for memory, or lets nobody make one.
+    fn new(bounded: Bounded) -> Option<Groups> {
+        let root = Path::new("/sys/fs/cgroup");
+        let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        if !controllers.split_whitespace().any(|name| name == "memory") {
+            return None;
+        }
+        let outer = root.join(format!("ringway-xtask-{}", std::process::id()));
+        let inner = outer.join("inner");
+        let groups = Groups { outer, inner };
+        groups.make(root, bounded).ok().map(|()| groups)
+    }
+
+    fn make(&self, root: &Path, bounded: Bounded) -> io::Result<()> {
+        fs::write(root.join("cgroup.subtree_control"), "+memory")?;
+        fs::create_dir(&self.outer)?;
+        fs::write(self.outer.join("cgroup.subtree_control"), "+memory")?;
+        fs::create_dir(&self.inner)?;
+        let group = match bounded {
+            Bounded::Own => &self.inner,
+            Bounded::Above => &self.outer,
+        };
+        fs::write(group.join("memory.max"), BOUND_BYTES.to_string())?;
+        // Not there on a kernel without swap.
+        let _ = fs::write(group.join("memory.swap.max"), "0");
+        Ok(())
+    }
+
+    fn processes(&self) -> PathBuf {
+        self.inner.join("cgroup.procs")
+    }
+
+    /// How often something was done because memory was short, here and below.
+    fn events(&self, name: &str) -> io::Result<u64> {
+        let text = fs::read_to_string(self.outer.join("memory.events"))?;
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        let count = found.and_then(|rest| rest.trim().parse().ok());
+        count.ok_or_else(|| io::Error::other(format!("no {name} in memory.events")))
+    }
+
+    /// What was charged to it now, in MiB: all, of it what is in sockets, and the kernel's.
+    fn charged(&self) -> io::Result<String> {
+        let all = fs::read_to_string(self.outer.join("memory.current"))?;
+        let all: u64 = all.trim().parse().map_err(io::Error::other)?;
+        let parts = fs::read_to_string(self.outer.join("memory.stat"))?;
+        let part = |name: &str| -> u64 {
+            let mut values = parts.lines().filter_map(|line| {
+                let (found, value) = line.split_once(' ')?;
+                (found == name).then(|| value.parse().ok())?
+            });
+            values.next().unwrap_or(0)
+        };
+        let [anonymous, sockets, kernel] = ["anon", "sock", "kernel"].map(|name| part(name) / MIB);
+        let all = all / MIB;
+        Ok(format!(
+            "{all} MiB: {anonymous} own, {sockets} sockets, {kernel} kernel"
+        ))
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        // Empty by now, or left for whoever looks after what went wrong.
+        let _ = fs::remove_dir(&self.inner);
+        let _ = fs::remove_dir(&self.outer);
+    }
+}
+
+/// The same with the bound in either place.
+pub(super) fn overloaded(rig: &Rig) -> io::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for bounded in [Bounded::Own, Bounded::Above] {
+        rows.extend(overload(rig, bounded)?);
+    }
+    Ok(rows)
+}
+
+fn overload(rig: &Rig, bounded: Bounded) -> io::Result<Vec<Row>> {
+    let name = format!("refused when {}", bounded.describe());
+    let Some(groups) = Groups::new(bounded) else {
+        return Ok(vec![Row::skipped(
+            &name,
+            "no group of cgroup v2 with a memory controller can be made here",
+        )]);
+    };
+    let total = CLIENTS_MAX.min(fitting(rig));
+    if total < CLIENTS_MAX {
+        return Ok(vec![too_few(&name, rig)]);
+    }
+    let servers = Servers::start(rig, &["source"], &[])?;
+    let config = Config::pinned(rig).listener("l", "auto", &servers.of("source"), UNCHECKED);
+    let instance = Instance::start_in(rig, &config, &groups.processes())?;
+    let to = instance.address("l")?;
+    let (mut inside, mut refused) = (Vec::new(), 0);
+    let mut charged = String::new();
+    for _ in 0..total {
+        charged = groups.charged()?;
+        match begin(&to) {
+            Ok(Some(client)) => inside.push(client),
+            Ok(None) => refused += 1,
+            Err(error) if groups.events("oom_kill ")? == 0 => return Err(error),
+            Err(_) => {}
+        }
+        if refused == REFUSED_ENOUGH || groups.events("oom_kill ")? > 0 {
+            break;
+        }
+    }
+    if groups.events("oom_kill ")? > 0 {
+        let shown = format!("ended with {} in; {charged}", inside.len());
+        return Ok(vec![Row::violated(&name, &shown, "goes on")]);
+    }
+    let counted = instance
+        .metrics()?
+        .sum("ringway_listener_refused_total", &[("reason", "resources")])?;
+    let goes_on = goes_on(&mut inside)?;
+    let carried = inside.len();
+    drop(inside);
+    let settled = instance.settles(PATIENCE, |metrics| {
+        Ok(metrics.sum("ringway_listener_connections", &[])? == 0)
+    })?;
+    let begun = Instant::now();
+    let served = settled && begin(&to)?.is_some();
+    let again = format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0);
+    let shown = format!("{refused}, {carried} in; {charged}");
+    let killed = groups.events("oom_kill ")?;
+    drop(instance);
+    Ok(vec![
+        match refused == REFUSED_ENOUGH && counted == refused {
+            true => Row::at_least(&name, refused as f64, REFUSED_ENOUGH as f64, &shown),
+            false => Row::violated(&name, &format!("{counted} counted of {shown}"), "all"),
+        },
+        Row::exactly("  processes that the kernel ended", killed, 0),
+        Row::exactly("  a client of those inside goes on", goes_on.into(), 1),
+        match served {
+            true => Row::exactly("  afterwards a client is served", 1, 1),
+            false => Row::violated("  afterwards a client is served", &again, "1"),
+        },
+    ])
+}
+
+/// A client that has got its first byte and reads no more, or none if it was refused.
+fn begin(to: &str) -> io::Result<Option<TcpStream>> {
+    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    let begun = TcpStream::connect(to).and_then(|mut client| {
+        client.set_read_timeout(Some(PATIENCE))?;
+        client.write_all(&ENDLESS)?;
+        client.read_exact(&mut [0])?;
+        Ok(client)
+    });
+    match begun {
+        Ok(client) => Ok(Some(client)),
+        Err(error) if is_reset(&error) || error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the first of them gets as much as it now reads.
+fn goes_on(inside: &mut [TcpStream]) -> io::Result<bool> {
+    let Some(first) = inside.first_mut() else {
+        return Ok(false);
+    };
+    let mut left = GOES_ON_BYTES;
+    let mut buffer = vec![0; 64 * 1024];
+    while left > 0 {
+        match first.read(&mut buffer)? {
+            0 => return Ok(false),
+            bytes => left = left.saturating_sub(bytes),
+        }
+    }
+    Ok(true)
+}
