@@ -254,6 +254,21 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// What of it are receive buffers, in bytes: the arenas of the workers are its largest mappings by far.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        const ARENA_KIB: u64 = 128 * 1024;
+        let maps = fs::read_to_string(self.proc("smaps")).unwrap();
+        let (mut mapped_kib, mut resident_kib) = (0, 0);
+        for line in maps.lines() {
+            let kib = |name| line.strip_prefix(name).map(|rest: &str| rest.trim());
+            let kib = |name| kib(name)?.strip_suffix(" kB")?.parse::<u64>().ok();
+            mapped_kib = kib("Size:").unwrap_or(mapped_kib);
+            let is_arena = mapped_kib >= ARENA_KIB;
+            resident_kib += kib("Rss:").filter(|_| is_arena).unwrap_or(0);
+        }
+        resident_kib * 1024
+    }
+
     fn proc(&self, name: &str) -> PathBuf {
         format!("/proc/{}/{name}", self.child.id()).into()
     }

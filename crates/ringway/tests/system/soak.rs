@@ -182,15 +182,31 @@ fn tenths(samples: &[(f64, f64)]) -> String {
     told.join(" ")
 }
 
-/// Resident memory once a second until it is over.
-fn watch(ringway: &Ringway, span: Duration) -> Vec<(f64, f64)> {
-    let (begun, mut samples) = (Instant::now(), Vec::new());
+/// Resident memory by time, in seconds and bytes.
+#[derive(Default)]
+struct Memory {
+    buffers: Vec<(f64, f64)>,
+    rest: Vec<(f64, f64)>,
+}
+
+/// Looks at it once a second until it is over.
+fn watch(ringway: &Ringway, span: Duration) -> Memory {
+    let (begun, mut memory) = (Instant::now(), Memory::default());
     while begun.elapsed() < span {
         thread::sleep(Duration::from_secs(1));
-        let resident = ringway.process.resident_bytes() as f64;
-        samples.push((begun.elapsed().as_secs_f64(), resident));
+        let buffers = ringway.process.buffer_bytes();
+        let rest = ringway.process.resident_bytes().saturating_sub(buffers);
+        let at = begun.elapsed().as_secs_f64();
+        memory.buffers.push((at, buffers as f64));
+        memory.rest.push((at, rest as f64));
     }
-    samples
+    memory
+}
+
+/// How memory grew after the first quarter, in MiB per hour, and what it was at every tenth.
+fn course(samples: &[(f64, f64)]) -> String {
+    let per_hour = slope(&samples[samples.len() / 4..]) * 3600.0 / (1024.0 * 1024.0);
+    format!("{per_hour:+.2} MiB/h: {} MiB", tenths(samples))
 }
 
 fn edge(servers: &[Server]) -> Ringway {
@@ -248,7 +264,7 @@ fn a_mixture_of_faults_cuts_no_stream_silently_and_leaves_nothing_behind() {
             thread::sleep(pause);
         }
     };
-    let samples = thread::scope(|scope| {
+    let memory = thread::scope(|scope| {
         let lanes = CLIENTS
             .iter()
             .flat_map(|(manner, count)| vec![*manner; *count]);
@@ -257,32 +273,30 @@ fn a_mixture_of_faults_cuts_no_stream_silently_and_leaves_nothing_behind() {
             scope.spawn(move || client(manner, lane));
         }
         scope.spawn(|| disturb(&ringway, &mut servers, &is_over));
-        let samples = watch(&ringway, span);
+        let memory = watch(&ringway, span);
         is_over.store(true, Ordering::Relaxed);
-        samples
+        memory
     });
     ringway.settle();
     servers.iter().for_each(Server::until_sound);
     let after = held();
-    let (warm, mib) = (&samples[samples.len() / 4..], 1024.0 * 1024.0);
-    let per_hour = slope(warm) * 3600.0 / mib;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let accepted = ringway.metrics().sum("listener_connections_total", &[]);
     eprintln!(
         "soak: {span:?}, {accepted} connections accepted, {} visits, {} of them as meant, {} cut, {} kills\n\
-         soak: resident every tenth of it: {} MiB\n\
-         soak: descriptors {} and {}, threads {} and {}, resident {:.1} MiB and {:.1} MiB, slope {per_hour:+.2} MiB/h",
+         soak: descriptors {} and {}, threads {} and {}\n\
+         soak: receive buffers, which have a bound: {}\n\
+         soak: what is resident besides: {}",
         count(&tally.connections),
         count(&tally.whole),
         count(&tally.failed),
         count(&KILLS),
-        tenths(&samples),
         before.0,
         after.0,
         before.1.len(),
         after.1.len(),
-        warm[0].1 / mib,
-        ringway.process.resident_bytes() as f64 / mib,
+        course(&memory.buffers),
+        course(&memory.rest),
     );
     assert!(count(&tally.whole) > count(&tally.failed), "{tally:?}");
     assert_eq!(before.1, after.1);
