@@ -325,11 +325,12 @@ pub(crate) fn source_key(client: SocketAddr) -> u64 {
 /// What the peer has still to acknowledge. The kernel keeps that count when the peer resets, although
 /// nothing can be acknowledged any more.
 fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> u32 {
-    if peer_address(socket).is_err() {
-        return 0;
-    }
     // Where the kernel cannot tell, waiting would not help.
-    unsent_bytes(socket).unwrap_or(0)
+    match unsent_bytes(socket).unwrap_or(0) {
+        0 => 0,
+        _ if peer_address(socket).is_err() => 0,
+        bytes => bytes,
+    }
 }
 
 /// Behind urgent data a splice from a socket says "end" once the FIN has come, although there are
