@@ -43,7 +43,7 @@ impl BufferId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
-    /// On the stack.
+    /// On the stack, or withheld.
     Free,
     /// In the kernel's ring: it may write at any moment.
     Kernel,
@@ -76,6 +76,11 @@ pub(crate) struct Buffers {
     /// Whether a buffer was written since its memory was given back.
     resident: Box<[bool]>,
     free: Vec<u16>,
+    /// Nobody's, because there are to be fewer.
+    withheld: Vec<u16>,
+    /// How many there are to be without those.
+    limit: u16,
+    lent_most: u16,
     /// How many are resident of those that nobody holds: on the stack or lent to the kernel.
     resident_unheld: u32,
     /// Whether a buffer was used since the last look at memory.
@@ -106,9 +111,7 @@ impl Buffers {
             "checked by RingParams"
         );
         let entries = lent_most.min(most).next_power_of_two();
-        // An eighth stays for the caller's own bytes, or a grown window would leave nothing to
-        // write headers into.
-        let window_most = lent_most.min(most - most / 8);
+        let window_most = window_of(lent_most, most);
         let window = initial.clamp(1, window_most);
         let mut buffers = Buffers {
             arena: Mapping::new(usize::from(most) * size as usize)?,
@@ -119,6 +122,9 @@ impl Buffers {
             sending_end: vec![0; usize::from(most)].into_boxed_slice(),
             resident: vec![false; usize::from(most)].into_boxed_slice(),
             free: (0..most).rev().collect(),
+            withheld: Vec::new(),
+            limit: most,
+            lent_most,
             resident_unheld: 0,
             was_used: false,
             window,
@@ -134,6 +140,27 @@ impl Buffers {
         };
         buffers.fill();
         Ok(buffers)
+    }
+
+    /// Keeps to `most` buffers from now on. Those beyond it that somebody has are withheld when they
+    /// come back.
+    pub(crate) fn limit(&mut self, most: u16) {
+        self.limit = most.clamp(1, self.states.len() as u16);
+        self.window_most = window_of(self.lent_most, self.limit);
+        self.window_least = self.window_least.min(self.window_most);
+        self.window = self.window.min(self.window_most);
+        let wanted = self.withheld_wanted();
+        if let Some(surplus) = self.withheld.len().checked_sub(wanted) {
+            // Below those that were used lately, as at the beginning.
+            self.free.splice(0..0, self.withheld.drain(..surplus));
+        } else {
+            let missing = (wanted - self.withheld.len()).min(self.free.len());
+            self.withheld.extend(self.free.drain(..missing));
+        }
+    }
+
+    fn withheld_wanted(&self) -> usize {
+        self.states.len() - usize::from(self.limit)
     }
 
     /// Address and number of entries of the kernel's ring, to be registered.
@@ -234,7 +261,13 @@ impl Buffers {
             self.push(buffer.0);
         } else {
             self.states[buffer.index()] = State::Free;
-            self.free.push(buffer.0);
+            let is_surplus = self.withheld.len() < self.withheld_wanted();
+            let place = if is_surplus {
+                &mut self.withheld
+            } else {
+                &mut self.free
+            };
+            place.push(buffer.0);
         }
     }
 
@@ -400,6 +433,12 @@ impl Buffers {
             "buffer {id} was {what} while {actual:?}, not {state:?}"
         );
     }
+}
+
+/// The most that are lent of `most`. An eighth stays for the caller's own bytes, or a grown window would
+/// leave nothing to write headers into.
+fn window_of(lent_most: u16, most: u16) -> u16 {
+    lent_most.min(most - most / 8)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl PipePool {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
         }
-        if self.alive == self.most {
+        if self.alive >= self.most {
             return None;
         }
         match Pipe::new(self.size) {
@@ -128,11 +128,26 @@ impl PipePool {
     /// Takes a pipe back: pooled if empty, destroyed otherwise.
     pub fn give_back(&mut self, pipe: Pipe, residue: Residue) {
         match residue {
-            Residue::Empty => self.idle.push(pipe),
-            Residue::Bytes => {
-                self.alive -= 1;
-                self.shrunk -= usize::from(pipe.capacity < self.size);
-            }
+            Residue::Empty if self.alive <= self.most => self.idle.push(pipe),
+            Residue::Empty | Residue::Bytes => self.forget(&pipe),
+        }
+    }
+
+    /// What is about to be closed is not alive any more.
+    fn forget(&mut self, pipe: &Pipe) {
+        self.alive -= 1;
+        self.shrunk -= usize::from(pipe.capacity < self.size);
+    }
+
+    /// Keeps to `most` pipes from now on, and to the bytes that so many of `size` hold: its own stay of the
+    /// size they were made with. Those beyond it are closed when they are given back.
+    pub fn limit(&mut self, most: usize, size: usize) {
+        let by_bytes = most.saturating_mul(size) / self.size.max(1);
+        self.most = most.min(by_bytes);
+        while self.alive > self.most
+            && let Some(pipe) = self.idle.pop()
+        {
+            self.forget(&pipe);
         }
     }
 

@@ -192,6 +192,11 @@ impl Ring {
         self.stats
     }
 
+    /// Keeps to `most` receive buffers from now on, of those it was made with.
+    pub fn limit_buffers(&mut self, most: u16) {
+        self.buffers.limit(most);
+    }
+
     /// Operations staged or submitted whose last completion was not reaped (closes and cancels not
     /// counted).
     pub fn in_flight(&self) -> u32 {

@@ -191,6 +191,38 @@ fn memory_in_use_at_each_look_is_kept() {
 }
 
 #[test]
+fn fewer_buffers_are_withheld_as_they_come_back_and_more_are_there_at_once() {
+    let mut buffers = Buffers::new(64, 4, 16, 64).unwrap();
+    buffers.publish();
+    let held: Vec<BufferId> = std::iter::from_fn(|| buffers.take()).collect();
+    assert_eq!((held.len(), buffers.free()), (60, 0));
+    buffers.limit(16);
+    for (given_back, buffer) in held.into_iter().enumerate() {
+        buffers.recycle(buffer);
+        let all = buffers.held() + buffers.free() + buffers.published();
+        assert_eq!(all, (63 - given_back as u32).max(16));
+    }
+    assert_eq!((buffers.free(), buffers.published()), (12, 4));
+    // No more are lent than leave some.
+    (0..4).for_each(|_| {
+        buffers.grow();
+        buffers.publish();
+    });
+    assert_eq!((buffers.free(), buffers.published()), (2, 14));
+    buffers.limit(64);
+    assert_eq!((buffers.free(), buffers.published()), (50, 14));
+    let mut all: Vec<usize> = std::iter::from_fn(|| buffers.take())
+        .map(BufferId::index)
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 50);
+    // Nothing that the ring does not have.
+    buffers.limit(u16::MAX);
+    assert_eq!(buffers.free(), 0);
+}
+
+#[test]
 fn misuse_panics_with_the_reason() {
     let misuse = |f: fn(&mut Buffers, BufferId)| {
         let result = std::panic::catch_unwind(|| {

@@ -89,6 +89,25 @@ fn empty_and_full_are_would_block() {
 }
 
 #[test]
+fn a_pool_that_is_to_be_smaller_closes_what_is_idle_and_then_what_comes_back() {
+    let mut pool = PipePool::new(4, 1 << 16);
+    let mut taken: Vec<Pipe> = (0..4).map(|_| pool.take().unwrap()).collect();
+    pool.give_back(taken.pop().unwrap(), Residue::Empty);
+    pool.limit(2, 1 << 16);
+    assert_eq!((pool.alive(), pool.idle()), (3, 0));
+    assert!(pool.take().is_none());
+    pool.give_back(taken.pop().unwrap(), Residue::Empty);
+    assert_eq!((pool.alive(), pool.idle()), (2, 0));
+    pool.give_back(taken.pop().unwrap(), Residue::Empty);
+    assert_eq!((pool.alive(), pool.idle()), (2, 1));
+    // As many smaller ones are half the bytes.
+    pool.limit(2, 1 << 15);
+    assert_eq!((pool.alive(), pool.idle()), (1, 0));
+    pool.limit(3, 1 << 17);
+    assert!(pool.take().is_some() && pool.take().is_some() && pool.take().is_none());
+}
+
+#[test]
 fn the_pool_is_bounded_and_never_pools_bytes() {
     let (ours, mut theirs) = pair();
     let mut pool = PipePool::new(2, 1 << 16);
