@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use ringway_config::AccessLog as Destination;
@@ -54,6 +54,33 @@ pub(crate) struct LogState {
     /// Where the lines go from now on.
     moved: Mutex<Option<Target>>,
     shall_end: AtomicBool,
+    /// Queues that the log's thread does not know yet.
+    joined: Mutex<Vec<Queue>>,
+    /// The log's thread, once it runs.
+    writer: OnceLock<Thread>,
+}
+
+/// A worker's queue.
+#[derive(Debug)]
+struct Queue {
+    entries: Consumer<LogEntry>,
+    /// What the indices of its records mean.
+    names: Arc<Topology>,
+}
+
+impl LogState {
+    /// The queue of one more worker, whose records mean this by their indices. It is forgotten when the
+    /// worker has dropped its end and what it had is written.
+    pub(crate) fn join(&self, names: &Arc<Topology>) -> Option<AccessQueue> {
+        let writer = self.writer.get()?.clone();
+        let (producer, entries) = RingBuffer::new(QUEUE_RECORDS);
+        let joined = self.joined.lock();
+        joined.unwrap_or_else(PoisonError::into_inner).push(Queue {
+            entries,
+            names: Arc::clone(names),
+        });
+        Some(AccessQueue::new(producer, writer))
+    }
 }
 
 /// An open file, and its path if it has one.
@@ -94,19 +121,16 @@ impl AccessLog {
         let Some(Target { file, path }) = target else {
             return Ok((None, (0..workers).map(|_| None).collect()));
         };
-        let (producers, queues): (Vec<_>, Vec<_>) =
-            (0..workers).map(|_| RingBuffer::new(QUEUE_RECORDS)).unzip();
         let state = Arc::new(LogState::default());
         let (end, ended) = sync_channel(1);
         let writer = Writer {
-            queues,
+            queues: Vec::new(),
             file,
             path,
             buffer: Vec::with_capacity(BUFFER_BYTES),
             buffered_lines: 0,
             health: Health::Good,
             state: Arc::clone(&state),
-            names: vec![Arc::clone(&plan.topology); workers],
             epoch: plan.epoch,
         };
         let thread = std::thread::Builder::new()
@@ -116,9 +140,8 @@ impl AccessLog {
                 what: "the access log's thread could not be started",
                 source,
             })?;
-        let writer = thread.thread().clone();
-        let queue = |producer| Some(AccessQueue::new(producer, writer.clone()));
-        let queues = producers.into_iter().map(queue).collect();
+        state.writer.get_or_init(|| thread.thread().clone());
+        let queues = (0..workers).map(|_| state.join(&plan.topology)).collect();
         let thread = Some(thread);
         Ok((
             Some(AccessLog {
@@ -188,15 +211,13 @@ enum Health {
 
 #[derive(Debug)]
 struct Writer {
-    queues: Vec<Consumer<LogEntry>>,
+    queues: Vec<Queue>,
     file: File,
     path: Option<PathBuf>,
     buffer: Vec<u8>,
     buffered_lines: u64,
     health: Health,
     state: Arc<LogState>,
-    /// What the indices of each queue's records mean.
-    names: Vec<Arc<Topology>>,
     epoch: Instant,
 }
 
@@ -226,9 +247,15 @@ impl Writer {
     fn take_turn(&mut self) -> usize {
         let epoch_unix_millis = unix_millis() - millis(self.epoch.elapsed());
         let mut taken = 0;
-        for (queue, names) in self.queues.iter_mut().zip(&mut self.names) {
+        let joined = self.state.joined.lock();
+        self.queues
+            .append(&mut joined.unwrap_or_else(PoisonError::into_inner));
+        // Looked at before they are emptied: what was queued before an end was dropped is written.
+        self.queues
+            .retain(|queue| !queue.entries.is_abandoned() || !queue.entries.is_empty());
+        for Queue { entries, names } in &mut self.queues {
             for _ in 0..RECORDS_PER_TURN {
-                let record = match queue.pop() {
+                let record = match entries.pop() {
                     Ok(LogEntry::Record(record)) => record,
                     Ok(LogEntry::Names(changed)) => {
                         *names = changed;

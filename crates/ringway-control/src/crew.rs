@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use ringway_worker::{Mailbox, Message, WorkerHandle};
+use ringway_worker::{Acknowledge, Message, WorkerHandle};
 
-/// The running workers, in the order of their numbers.
+/// The running workers, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(crate) struct Crew {
     handles: Vec<WorkerHandle>,
@@ -17,6 +17,11 @@ impl Crew {
         self.handles.push(handle);
     }
 
+    /// Takes in all of another one.
+    pub(crate) fn absorb(&mut self, mut other: Crew) {
+        self.handles.append(&mut other.handles);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.handles.len()
     }
@@ -25,8 +30,15 @@ impl Crew {
         &self.handles
     }
 
-    pub(crate) fn mailboxes(&self) -> Vec<Mailbox> {
-        self.handles.iter().map(WorkerHandle::mailbox).collect()
+    pub(crate) fn get(&self, number: u16) -> Option<&WorkerHandle> {
+        self.handles.iter().find(|handle| handle.index() == number)
+    }
+
+    /// Gives up one that has ended.
+    pub(crate) fn remove(&mut self, number: u16) -> Option<WorkerHandle> {
+        let at = |handle: &WorkerHandle| handle.index() == number;
+        let at = self.handles.iter().position(at)?;
+        Some(self.handles.remove(at))
     }
 
     /// Workers that were started to wait accept from now on, when all have said so.
@@ -34,7 +46,11 @@ impl Crew {
         let deadline = Instant::now() + within;
         let ask = |handle: &WorkerHandle| {
             let (reply, answer) = sync_channel(1);
-            handle.send(Message::Open(reply));
+            // Whoever asked may have stopped waiting.
+            let done = move || {
+                let _ = reply.try_send(());
+            };
+            handle.send(Message::Open(Acknowledge(Box::new(done))));
             answer
         };
         let answers: Vec<_> = self.handles.iter().map(ask).collect();
@@ -51,7 +67,7 @@ impl Crew {
             return;
         }
         for handle in &self.handles {
-            handle.send(Message::Share(Arc::clone(&cookies)));
+            handle.send(Message::NotAlone(Arc::clone(&cookies)));
         }
     }
 

@@ -93,6 +93,26 @@ impl Ledger {
             .retain(|(pool, backend), _| is_there(*pool, *backend));
     }
 
+    /// A worker has ended, and with it its ejections.
+    pub(crate) fn forget_worker(&mut self, worker: u16, topology: &Topology, history: &History) {
+        for ((pool, backend), workers) in &mut self.out {
+            if !workers.remove(&worker) || !workers.is_empty() {
+                continue;
+            }
+            let pool = topology.pools.get(usize::from(*pool));
+            let names = pool.and_then(|pool| {
+                let backend = pool.backends.get(usize::from(*backend))?;
+                Some((&pool.name, &backend.address))
+            });
+            if let Some((pool, backend)) = names {
+                let reason = "worker_left";
+                info!(pool, backend, worker, reason, "no longer ejected");
+                history.note(pool, backend, "returned", reason);
+            }
+        }
+        self.out.retain(|_, workers| !workers.is_empty());
+    }
+
     fn weigh(&mut self, notice: &EjectionNotice) -> Weight {
         let workers = self
             .out

@@ -150,6 +150,15 @@ pub enum StartError {
     /// The process whose place this one was to take has not handed over.
     #[error("upgrade: {0}")]
     Upgrade(String),
+    /// A worker whose sockets others are to have, too.
+    #[error("worker {worker} does not answer, see /livez")]
+    Silent {
+        /// Its number.
+        worker: u16,
+    },
+    /// A reload that nobody waits for any more, because its file did not answer.
+    #[error("the reload was given up")]
+    GivenUp,
     /// Something this thread itself needs.
     #[error("{what}: {source}")]
     System {
@@ -188,6 +197,8 @@ impl StartError {
             | StartError::NoPlace
             | StartError::Inherited { .. }
             | StartError::Upgrade(_)
+            | StartError::Silent { .. }
+            | StartError::GivenUp
             | StartError::System { .. } => StartErrorKind::Runtime,
         }
     }

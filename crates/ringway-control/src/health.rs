@@ -14,11 +14,13 @@ use ringway_config::Config;
 use ringway_health::{Health, ProbeFailure, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, VerdictSink};
 use ringway_metrics::{CheckResult, HealthBlock, Histogram, HistogramSnapshot, Seat};
-use ringway_worker::{Mailbox, Message};
+use ringway_worker::Message;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::unix_millis;
+use crate::instance::WorkerView;
 use crate::layout::Layout;
+use crate::plan::place;
 use crate::supervise::Event;
 
 /// The health of all backends, by place.
@@ -33,6 +35,8 @@ pub(crate) struct Board {
 struct Entries {
     pools: Vec<PoolBoard>,
     serial: u64,
+    /// Who is told of verdicts.
+    workers: Vec<Arc<WorkerView>>,
 }
 
 /// `None` in place of a field's value is a pool without checks.
@@ -82,7 +86,7 @@ impl Board {
     /// whoever still tells of something else is not listened to any more when this returns.
     pub(crate) fn follow(&self, config: &Config, layout: &Layout, now: Duration) {
         let mut entries = self.write();
-        let Entries { pools, serial } = &*entries;
+        let Entries { pools, serial, .. } = &*entries;
         let mut serial = *serial;
         let mut checked = vec![false; layout.pools.len()];
         let mut resting = HashSet::new();
@@ -129,7 +133,56 @@ impl Board {
             }
         };
         let pools = (0..layout.pools.len()).map(pool).collect();
-        *entries = Entries { pools, serial };
+        (entries.pools, entries.serial) = (pools, serial);
+    }
+
+    /// From now on a worker is told of verdicts, and now of what it cannot know: which backends are down.
+    pub(crate) fn introduce(&self, worker: &Arc<WorkerView>) {
+        let mut entries = self.write();
+        for (at, pool) in entries.pools.iter().enumerate() {
+            for (backend, board) in pool.backends.iter().enumerate() {
+                if board.standing().health == Health::Down {
+                    worker.send(Message::Verdict {
+                        pool: place(at),
+                        backend: BackendIndex::new(place(backend)),
+                        eligibility: Eligibility::Down,
+                    });
+                }
+            }
+        }
+        entries.workers.push(Arc::clone(worker));
+    }
+
+    /// It has ended.
+    pub(crate) fn dismiss(&self, number: u16) {
+        let workers = &mut self.write().workers;
+        workers.retain(|worker| worker.index != number);
+    }
+
+    /// What a backend is called from now on, because another keeper checks it, and what it is taken for.
+    /// Who checked it before is not listened to any more when this returns. `None` without checks.
+    pub(crate) fn hand_over(&self, pool: u16, backend: u16) -> Option<(BackendKey, Health)> {
+        let mut entries = self.write();
+        let next = entries.serial + 1;
+        let boards = &mut entries.pools.get_mut(usize::from(pool))?.backends;
+        let board = boards.get_mut(usize::from(backend))?;
+        board.serial?;
+        let standing = *board.standing();
+        *board = Arc::new(BackendBoard {
+            pool: board.pool.clone(),
+            address: board.address.clone(),
+            seat: board.seat,
+            serial: Some(next),
+            block: board.block.clone(),
+            standing: Mutex::new(standing),
+        });
+        entries.serial = next;
+        let key = BackendKey {
+            pool,
+            backend,
+            serial: next,
+        };
+        Some((key, standing.health))
     }
 
     /// Whether every backend with checks has had its first.
@@ -228,11 +281,11 @@ impl Board {
         &self,
         key: BackendKey,
         transition: Transition,
-        tell: impl FnOnce(),
+        tell: impl Fn(&WorkerView),
     ) -> Option<(String, String)> {
         let entries = self.read();
         let (_, backend) = entries.place(key)?;
-        tell();
+        entries.workers.iter().for_each(|worker| tell(worker));
         let mut standing = backend.standing();
         standing.health = transition.to;
         // The probe that tipped the scale was noted just before.
@@ -275,7 +328,6 @@ impl BackendBoard {
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     pub(crate) board: Arc<Board>,
-    pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) events: UnboundedSender<Event>,
 }
 
@@ -289,14 +341,12 @@ impl VerdictSink for Verdicts {
             Health::Unknown | Health::Up => Eligibility::Up,
             Health::Down => Eligibility::Down,
         };
-        let tell = || {
-            for mailbox in &self.mailboxes {
-                mailbox.send(Message::Verdict {
-                    pool: key.pool,
-                    backend: BackendIndex::new(key.backend),
-                    eligibility,
-                });
-            }
+        let tell = |worker: &WorkerView| {
+            worker.send(Message::Verdict {
+                pool: key.pool,
+                backend: BackendIndex::new(key.backend),
+                eligibility,
+            });
         };
         // After the workers were told: who sees the new state here can rely on it.
         if let Some((pool, backend)) = self.board.note_transition(key, transition, tell) {
@@ -348,115 +398,4 @@ fn label_of(result: &ProbeResult) -> CheckResult {
 }
 
 #[cfg(test)]
-mod tests {
-    use ringway_config::{Backend, Pool};
-
-    use super::*;
-    use crate::layout::Unused;
-
-    fn board(health: Option<ringway_config::HealthCheck>) -> (Config, Board) {
-        let backends = ["127.0.0.1:1", "127.0.0.1:2"];
-        let backends = backends.map(|address| Backend::new(address.parse().unwrap()));
-        let mut pool = Pool::new("web", backends.into());
-        pool.health = health;
-        let config = Config::new(Vec::new(), vec![pool]);
-        let board = Board::new(&config, &Layout::of(&config).unwrap());
-        (config, board)
-    }
-
-    fn transition(board: &Board, key: BackendKey, to: Health, reason: ProbeResult) -> bool {
-        let transition = Transition {
-            from: Health::Unknown,
-            to,
-            reason,
-        };
-        board.note_transition(key, transition, || ()).is_some()
-    }
-
-    const REFUSED: ProbeResult = ProbeResult::Failed(ProbeFailure::Refused);
-
-    #[test]
-    fn the_first_round_is_over_when_every_backend_was_judged() {
-        let (config, board) = board(Some(Default::default()));
-        assert!(first_round_timeout(&config) > Duration::from_secs(1));
-        for (key, to, reason) in [(0, Health::Up, ProbeResult::Ok), (1, Health::Down, REFUSED)] {
-            assert!(!board.is_first_round_done());
-            let key = board.key(0, key).unwrap();
-            board.note_probe(
-                key,
-                Duration::from_secs(3),
-                Duration::from_millis(1),
-                &reason,
-            );
-            assert!(transition(&board, key, to, reason));
-        }
-        assert!(board.is_first_round_done());
-        let expected = Standing {
-            health: Health::Down,
-            since: Duration::from_secs(3),
-            checked_at: Some(Duration::from_secs(3)),
-            last_failure: Some(ProbeFailure::Refused),
-        };
-        assert_eq!(board.standing(0, 1), expected);
-        assert_eq!(board.check_time(0).unwrap().count(), 2);
-        assert_eq!(board.block(0, 1).unwrap().checks(CheckResult::Refused), 1);
-    }
-
-    #[test]
-    fn a_check_is_counted_under_the_name_it_is_told_by() {
-        let failures = [
-            ProbeFailure::Refused,
-            ProbeFailure::Timeout,
-            ProbeFailure::Reset,
-            ProbeFailure::EarlyClose,
-            ProbeFailure::WrongAnswer(ringway_health::Excerpt::of(b"no")),
-            ProbeFailure::Unreachable,
-            ProbeFailure::NoPorts,
-            ProbeFailure::Resources,
-            ProbeFailure::Other(5),
-        ];
-        assert_eq!(failures.len() + 1, CheckResult::COUNT);
-        for failure in failures {
-            let counted = label_of(&ProbeResult::Failed(failure));
-            assert_eq!(counted.as_label(), failure.as_label());
-        }
-    }
-
-    #[test]
-    fn without_checks_there_is_nothing_to_wait_for() {
-        let (config, board) = board(None);
-        assert!(board.is_first_round_done());
-        assert_eq!(first_round_timeout(&config), Duration::ZERO);
-        assert!(board.block(0, 0).is_none() && board.check_time(0).is_none());
-        assert_eq!(board.standing(0, 0).health, Health::Unknown);
-    }
-
-    #[test]
-    fn a_reload_keeps_what_is_known_and_hears_nothing_of_what_is_gone() {
-        let (mut config, board) = board(Some(Default::default()));
-        let layout = Layout::of(&config).unwrap();
-        let keys = [0, 1].map(|at| board.key(0, at).unwrap());
-        assert!(transition(&board, keys[0], Health::Up, ProbeResult::Ok));
-        assert!(transition(&board, keys[1], Health::Up, ProbeResult::Ok));
-        assert!(board.is_first_round_done());
-        config.pools[0].backends[1] = Backend::new("127.0.0.1:3".parse().unwrap());
-        let layout = layout.next(&config, &Unused).unwrap();
-        board.follow(&config, &layout, Duration::from_secs(9));
-        assert_eq!(board.key(0, 0), Some(keys[0]));
-        assert_eq!(board.standing(0, 0).health, Health::Up);
-        assert_eq!(board.key(0, 1), None);
-        assert!(!transition(&board, keys[1], Health::Down, REFUSED));
-        assert_eq!(
-            board.standing(0, 2),
-            Standing::unknown(Duration::from_secs(9))
-        );
-        assert!(board.is_first_round_done());
-        // It comes back: as a backend nobody knows.
-        config.pools[0].backends[1] = Backend::new("127.0.0.1:2".parse().unwrap());
-        let layout = layout.next(&config, &Unused).unwrap();
-        board.follow(&config, &layout, Duration::from_secs(10));
-        assert_ne!(board.key(0, 1), None);
-        assert_ne!(board.key(0, 1), Some(keys[1]));
-        assert_eq!(board.standing(0, 1).health, Health::Unknown);
-    }
-}
+mod tests;

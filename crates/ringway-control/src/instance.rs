@@ -1,7 +1,8 @@
 //! A running balancer as the admin endpoint and the supervisor see it: names, views of counters,
 //! ways to ask. It owns no thread and no socket, so it may outlive what it describes.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use ringway_config::Config;
 use ringway_metrics::{
     ControlBlock, Topology, WorkerBlock, WorkerBlocks, WorkerHistograms, WorkerHistogramsSnapshot,
 };
-use ringway_worker::{Limit, Mailbox, Message, PoolCopy};
+use ringway_worker::{Limit, Mailbox, Message, PoolCopy, WorkerHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::access_log::LogState;
@@ -19,6 +20,8 @@ use crate::inquiry::Inquiry;
 use crate::layout::{Layout, Usage};
 use crate::overrides::Overrides;
 use crate::plan::Plan;
+use crate::posts::Duty;
+use crate::procfs;
 use crate::supervise::Event;
 
 /// A worker whose last turn is older than this is asked whether it still turns.
@@ -35,7 +38,6 @@ pub(crate) struct Instance {
     pub(crate) commit: &'static str,
     /// What runs now; replaced whole by a reload.
     pub(crate) running: RwLock<Arc<View>>,
-    pub(crate) workers: Vec<WorkerView>,
     pub(crate) board: Arc<Board>,
     /// What happened to backends lately.
     pub(crate) history: History,
@@ -53,9 +55,12 @@ pub(crate) struct Instance {
     pub(crate) events: UnboundedSender<Event>,
     /// Held by the one scrape that is under way: others wait without holding a thread.
     pub(crate) scraping: tokio::sync::Mutex<()>,
-    pub(crate) snapshots: Mutex<Vec<LastSnapshot>>,
-    pub(crate) pings: Mutex<Vec<Inquiry<()>>>,
-    pub(crate) pool_copies: Mutex<Vec<Inquiry<Option<Box<PoolCopy>>>>>,
+    /// By number, as the following.
+    pub(crate) snapshots: Mutex<BTreeMap<u16, LastSnapshot>>,
+    pub(crate) pings: Mutex<BTreeMap<u16, Inquiry<()>>>,
+    pub(crate) pool_copies: Mutex<BTreeMap<u16, Inquiry<Option<Box<PoolCopy>>>>>,
+    /// What workers that have ended had recorded. Who has the number next goes on with it.
+    pub(crate) left: Mutex<BTreeMap<u16, WorkerHistograms>>,
 }
 
 /// One configuration with what belongs to it.
@@ -67,8 +72,18 @@ pub(crate) struct View {
     pub(crate) plan: Plan,
     /// The addresses as bound, by listener.
     pub(crate) addresses: Vec<Vec<String>>,
-    /// What each worker counts, by the plan's places.
+    /// The workers that had not ended when it began to run, by number.
+    pub(crate) posts: Vec<Post>,
+    /// What was counted under the number of each worker there ever was, by the plan's places.
     pub(crate) blocks: Vec<WorkerBlocks>,
+}
+
+/// A worker as a configuration has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    pub(crate) cpu: usize,
+    pub(crate) duty: Duty,
+    pub(crate) worker: Arc<WorkerView>,
 }
 
 impl View {
@@ -78,6 +93,23 @@ impl View {
 
     pub(crate) fn layout(&self) -> &Layout {
         &self.plan.layout
+    }
+
+    /// The workers that have not ended.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Post> {
+        let posts = self.posts.iter();
+        posts.filter(|post| post.worker.stage() != WorkerStage::Ended)
+    }
+
+    /// The workers that accept.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &Post> {
+        let posts = self.posts.iter();
+        posts.filter(|post| post.duty == Duty::Serves)
+    }
+
+    /// What a worker counts.
+    pub(crate) fn own(&self, post: &Post) -> &WorkerBlocks {
+        &self.blocks[usize::from(post.worker.index)]
     }
 }
 
@@ -105,12 +137,77 @@ impl Usage for View {
 #[derive(Debug)]
 pub(crate) struct WorkerView {
     pub(crate) index: u16,
-    pub(crate) cpu: usize,
     pub(crate) thread_id: i32,
-    pub(crate) mailbox: Mailbox,
+    /// Gone with it: it holds a descriptor.
+    mailbox: Mutex<Option<Mailbox>>,
     pub(crate) block: Arc<WorkerBlock>,
+    /// CPU time of those that had its number before.
+    pub(crate) busy_nanos_before: u64,
     /// Scrapes it did not answer in time.
     pub(crate) scrapes_missed: AtomicU64,
+    stage: AtomicU8,
+}
+
+/// How far the end of a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerStage {
+    Working,
+    /// It has nothing to do any more, and was asked to leave.
+    Vacant,
+    /// It was told to end.
+    Dismissed,
+    Ended,
+}
+
+impl WorkerView {
+    pub(crate) fn new(handle: &WorkerHandle, blocks: &WorkerBlocks) -> WorkerView {
+        WorkerView {
+            index: handle.index(),
+            thread_id: handle.thread_id(),
+            mailbox: Mutex::new(Some(handle.mailbox())),
+            block: Arc::clone(&blocks.worker),
+            busy_nanos_before: blocks.worker.busy_nanos.value(),
+            scrapes_missed: AtomicU64::new(0),
+            stage: AtomicU8::new(WorkerStage::Working as u8),
+        }
+    }
+
+    pub(crate) fn stage(&self) -> WorkerStage {
+        let stages = [
+            WorkerStage::Working,
+            WorkerStage::Vacant,
+            WorkerStage::Dismissed,
+        ];
+        let stage = self.stage.load(Ordering::Acquire);
+        let known = stages.into_iter().find(|known| *known as u8 == stage);
+        known.unwrap_or(WorkerStage::Ended)
+    }
+
+    /// The control thread alone says so.
+    pub(crate) fn set_stage(&self, stage: WorkerStage) {
+        self.stage.store(stage as u8, Ordering::Release);
+        if stage == WorkerStage::Ended {
+            *lock(&self.mailbox) = None;
+        }
+    }
+
+    /// None when it has ended.
+    pub(crate) fn mailbox(&self) -> Option<Mailbox> {
+        lock(&self.mailbox).clone()
+    }
+
+    /// One that has ended does not mind.
+    pub(crate) fn send(&self, message: Message) {
+        if let Some(mailbox) = self.mailbox() {
+            mailbox.send(message);
+        }
+    }
+
+    /// CPU time under its number; none where the kernel does not tell.
+    pub(crate) fn busy_nanos(&self) -> Option<u64> {
+        let own = procfs::thread_busy_nanos(self.thread_id)?;
+        Some(self.busy_nanos_before + own)
+    }
 }
 
 /// A worker's histograms as last seen, and the question for newer ones.
@@ -145,8 +242,9 @@ impl Instance {
 
     /// What it is, in a line.
     pub(crate) fn summary(&self) -> String {
-        let listeners = self.view().config.listeners.len();
-        let workers = self.workers.len();
+        let view = self.view();
+        let listeners = view.config.listeners.len();
+        let workers = view.serving().count();
         format!("serving: {listeners} listeners, {workers} workers")
     }
 
@@ -156,22 +254,28 @@ impl Instance {
 
     /// The workers that do not turn. Blocks for [`ANSWER_WITHIN`] at most.
     pub(crate) fn hung_workers(&self) -> Vec<u16> {
+        let view = self.view();
         let mut pings = lock(&self.pings);
-        let quiet = || {
-            let workers = self.workers.iter().enumerate();
-            workers.filter(|(_, worker)| self.since_turn(worker) > QUIET_MAX)
-        };
-        let asked: Vec<usize> = quiet().map(|(at, _)| at).collect();
-        for at in &asked {
-            let mailbox = &self.workers[*at].mailbox;
-            pings[*at].ask(|reply| mailbox.send(Message::Ping(reply)));
+        let quiet = |post: &&Post| self.since_turn(&post.worker) > QUIET_MAX;
+        let asked: Vec<&Post> = view.running().filter(quiet).collect();
+        for Post { worker, .. } in &asked {
+            let inquiry = pings.entry(worker.index).or_default();
+            inquiry.ask(|reply| worker.send(Message::Ping(reply)));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
-        let silent = |at: &usize| pings[*at].wait_until(deadline).is_none();
-        let silent: Vec<usize> = asked.into_iter().filter(silent).collect();
-        let workers = silent.into_iter().map(|at| &self.workers[at]);
-        workers
-            .filter(|worker| self.since_turn(worker) > HUNG_AFTER)
+        let mut is_silent = |worker: &WorkerView| {
+            let inquiry = pings.entry(worker.index).or_default();
+            inquiry.wait_until(deadline).is_none()
+        };
+        let silent = asked.iter().filter(|post| is_silent(&post.worker));
+        let silent: Vec<&WorkerView> = silent.map(|post| &*post.worker).collect();
+        // One that leaves may have ended meanwhile.
+        let is_there = |worker: &&WorkerView| match worker.stage() {
+            WorkerStage::Working | WorkerStage::Vacant => true,
+            WorkerStage::Dismissed | WorkerStage::Ended => false,
+        };
+        let hung = silent.into_iter().filter(is_there);
+        hung.filter(|worker| self.since_turn(worker) > HUNG_AFTER)
             .map(|worker| worker.index)
             .collect()
     }
@@ -220,20 +324,14 @@ mod tests {
             opening: ringway_worker::Opening::AtOnce,
             sockets: Vec::new(),
             blocks: blocks.clone(),
+            histograms: WorkerHistograms::new(Arc::clone(&plan.topology)),
             access: None,
             notices: Box::new(Notices {
                 events: unbounded_channel().0,
             }),
         };
-        let handle = ringway_worker::start(plan.worker_spec(own), |_, _| ()).unwrap();
-        let worker = WorkerView {
-            index: 0,
-            cpu: 0,
-            thread_id: handle.thread_id(),
-            mailbox: handle.mailbox(),
-            block: Arc::clone(&blocks.worker),
-            scrapes_missed: AtomicU64::new(0),
-        };
+        let handle = ringway_worker::start(plan.worker_spec(own), |_| ()).unwrap();
+        let worker = WorkerView::new(&handle, &blocks);
         handle.send(Message::Drain {
             window: Duration::ZERO,
         });
@@ -250,9 +348,13 @@ mod tests {
                 overrides: Overrides::default(),
                 plan,
                 addresses: vec![Vec::new()],
+                posts: vec![Post {
+                    cpu: 0,
+                    duty: Duty::Serves,
+                    worker: Arc::new(worker),
+                }],
                 blocks: vec![blocks],
             })),
-            workers: vec![worker],
             control: Arc::default(),
             access_log: Mutex::new(None),
             epoch: Instant::now() - 2 * HUNG_AFTER,
@@ -261,9 +363,10 @@ mod tests {
             drained_by: OnceLock::new(),
             events: unbounded_channel().0,
             scraping: tokio::sync::Mutex::new(()),
-            snapshots: Mutex::new(vec![LastSnapshot::default()]),
-            pings: Mutex::new(vec![Inquiry::default()]),
-            pool_copies: Mutex::new(vec![Inquiry::default()]),
+            snapshots: Mutex::default(),
+            pings: Mutex::default(),
+            pool_copies: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -282,7 +385,10 @@ mod tests {
         let scrape = instance.scrape();
         assert!(scrape.workers[0].histograms.is_none());
         assert_eq!(
-            instance.workers[0].scrapes_missed.load(Ordering::Relaxed),
+            instance.view().posts[0]
+                .worker
+                .scrapes_missed
+                .load(Ordering::Relaxed),
             1
         );
     }

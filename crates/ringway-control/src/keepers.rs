@@ -2,30 +2,36 @@
 //!
 //! A keeper shares its worker's CPU. Invariant: every backend with checks has exactly one keeper.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringway_config::{BackendAddress, CheckKind, Config, ConnectSource, HealthCheck, Pool};
-use ringway_health::{Check, http_request, key_of, owner};
-use ringway_keeper::{KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn};
+use ringway_config::{
+    Backend, BackendAddress, CheckKind, Config, ConnectSource, HealthCheck, Pool,
+};
+use ringway_health::{Check, Health, http_request, key_of, owner};
+use ringway_keeper::{
+    BackendKey, KeeperHandle, KeeperParams, ProbeAddress, Target, VerdictSink, spawn,
+};
 use ringway_wire::{Addresses, Command, Extensions, ProxyVersion, V1_LINE_MAX, write_v1, write_v2};
 
 use crate::error::StartError;
 use crate::health::Board;
 use crate::layout::Layout;
-use crate::plan::place;
 
-/// The targets of each of `workers` keepers.
+/// The targets of the keeper of each of these workers. Those that another keeper had, by the keys that it
+/// had them by, are handed over.
 pub(crate) fn targets(
     config: &Config,
     layout: &Layout,
     board: &Board,
-    workers: usize,
-) -> Vec<Vec<Target>> {
-    let mut by_keeper: Vec<Vec<Target>> = (0..workers).map(|_| Vec::new()).collect();
+    workers: &[u16],
+    before: &HashMap<BackendKey, u16>,
+) -> BTreeMap<u16, Vec<Target>> {
+    let mut by_keeper = BTreeMap::<u16, Vec<Target>>::new();
     let places = layout.pool_at.iter().zip(&layout.backend_at);
     for (pool, (at, own)) in config.pools.iter().zip(places) {
         let Some(check) = &pool.health else { continue };
@@ -34,20 +40,29 @@ pub(crate) fn targets(
             let Some(key) = board.key(*at, *own) else {
                 continue;
             };
-            let name = format!("{}/{}", pool.name, backend.address);
-            let keeper = owner(key_of(&name), place(workers));
+            let Some(keeper) = owner(backend_key(pool, backend), workers.iter().copied()) else {
+                continue;
+            };
+            let moves = before.get(&key).is_some_and(|had| *had != keeper);
+            let handed = moves.then(|| board.hand_over(*at, *own)).flatten();
+            let (key, known) = handed.unwrap_or((key, Health::Unknown));
             let address = probe_address(&backend.address, check);
-            by_keeper[usize::from(keeper)].push(Target {
+            by_keeper.entry(keeper).or_default().push(Target {
                 key,
                 sources: sources(pool),
                 preface: preface(pool.send_proxy, check),
                 check: Arc::new(probe_check(check, &address)),
                 address,
                 params: check.params,
+                known,
             });
         }
     }
     by_keeper
+}
+
+fn backend_key(pool: &Pool, backend: &Backend) -> u64 {
+    key_of(&format!("{}/{}", pool.name, backend.address))
 }
 
 /// A check has no client to come from: the kernel chooses its address then.
@@ -108,10 +123,11 @@ fn probe_check(check: &HealthCheck, address: &ProbeAddress) -> Check {
     }
 }
 
-/// The keepers, by worker; a worker whose keeper would have nothing to do has none.
+/// The keepers, by the number of their worker; a worker whose keeper would have nothing to do has none.
 pub(crate) struct Keepers {
-    handles: Vec<Option<KeeperHandle>>,
-    cpus: Vec<usize>,
+    handles: BTreeMap<u16, KeeperHandle>,
+    /// Who checks what.
+    owners: HashMap<BackendKey, u16>,
     epoch: Instant,
     sink: Arc<dyn VerdictSink>,
     seed: fn() -> u64,
@@ -125,37 +141,37 @@ impl fmt::Debug for Keepers {
 
 impl Keepers {
     /// None runs yet.
-    pub(crate) fn new(
-        cpus: &[usize],
-        epoch: Instant,
-        sink: Arc<dyn VerdictSink>,
-        seed: fn() -> u64,
-    ) -> Keepers {
+    pub(crate) fn new(epoch: Instant, sink: Arc<dyn VerdictSink>, seed: fn() -> u64) -> Keepers {
         Keepers {
-            handles: cpus.iter().map(|_| None).collect(),
-            cpus: cpus.to_vec(),
+            handles: BTreeMap::new(),
+            owners: HashMap::new(),
             epoch,
             sink,
             seed,
         }
     }
 
-    /// Starts those that will have something to do and do not run, with nothing to do yet. One that
-    /// ran before an error stays: it costs a thread, and the next reload may want it.
-    pub(crate) fn start(&mut self, config: &Config) -> Result<(), StartError> {
-        let mut is_needed = vec![false; self.cpus.len()];
+    /// Starts those that will have something to do and do not run, with nothing to do yet, for workers given
+    /// by number and CPU. What was started before an error is ended again.
+    pub(crate) fn start(
+        &mut self,
+        config: &Config,
+        workers: &[(u16, usize)],
+    ) -> Result<(), StartError> {
+        let mut is_needed = HashSet::new();
         for pool in config.pools.iter().filter(|pool| pool.health.is_some()) {
             for backend in &pool.backends {
-                let name = format!("{}/{}", pool.name, backend.address);
-                is_needed[usize::from(owner(key_of(&name), place(self.cpus.len())))] = true;
+                let numbers = workers.iter().map(|(number, _)| *number);
+                is_needed.extend(owner(backend_key(pool, backend), numbers));
             }
         }
-        for (at, (handle, cpu)) in self.handles.iter_mut().zip(&self.cpus).enumerate() {
-            if handle.is_some() || !is_needed[at] {
+        let mut started = BTreeMap::new();
+        for (number, cpu) in workers {
+            if self.handles.contains_key(number) || !is_needed.contains(number) {
                 continue;
             }
             let params = KeeperParams {
-                index: place(at),
+                index: *number,
                 cpu: Some(*cpu),
                 targets: Vec::new(),
                 fleet_count: 0,
@@ -163,40 +179,56 @@ impl Keepers {
                 start: self.epoch,
             };
             let keeper = spawn(params, Arc::clone(&self.sink));
-            *handle = Some(keeper.map_err(|source| StartError::Keeper {
-                index: place(at),
+            let keeper = keeper.map_err(|source| StartError::Keeper {
+                index: *number,
                 source,
-            })?);
+            })?;
+            started.insert(*number, keeper);
         }
+        self.handles.append(&mut started);
         Ok(())
     }
 
-    /// Gives each its backends; one that has none left ends.
-    pub(crate) fn assign(&mut self, config: &Config, layout: &Layout, board: &Board) {
-        let targets = targets(config, layout, board, self.cpus.len());
-        let fleet_count = targets.iter().map(Vec::len).sum();
-        for (handle, targets) in self.handles.iter_mut().zip(targets) {
-            if targets.is_empty() {
-                // Dropping a keeper tells it to stop and does not wait for that.
-                *handle = None;
-            } else if let Some(keeper) = handle {
-                keeper.update(targets, fleet_count);
-            }
-        }
+    /// Gives each its backends; one that has none ends.
+    pub(crate) fn assign(
+        &mut self,
+        config: &Config,
+        layout: &Layout,
+        board: &Board,
+        workers: &[u16],
+    ) {
+        let mut targets = targets(config, layout, board, workers, &self.owners);
+        let fleet_count = targets.values().map(Vec::len).sum();
+        self.owners = targets
+            .iter()
+            .flat_map(|(keeper, targets)| targets.iter().map(|target| (target.key, *keeper)))
+            .collect();
+        // Dropping a keeper tells it to stop and does not wait for that.
+        self.handles.retain(|keeper, handle| {
+            let own = targets.remove(keeper);
+            own.map(|own| handle.update(own, fleet_count)).is_some()
+        });
+    }
+
+    /// Ends those that were started for nothing.
+    pub(crate) fn end_idle(&mut self) {
+        let busy: HashSet<u16> = self.owners.values().copied().collect();
+        self.handles.retain(|keeper, _| busy.contains(keeper));
+    }
+
+    /// The thread of a worker's keeper.
+    pub(crate) fn thread_of(&self, worker: u16) -> Option<i32> {
+        self.handles.get(&worker).map(KeeperHandle::thread_id)
     }
 
     /// Tells all to stop, and does not wait for that.
     pub(crate) fn stop(&mut self) {
-        self.handles.iter_mut().for_each(|handle| *handle = None);
+        self.handles.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
-    use ringway_config::{Backend, Pool};
-
     use super::*;
 
     #[test]
@@ -216,9 +248,10 @@ mod tests {
         for workers in [1, 2, 3, 8] {
             let layout = Layout::of(&config).unwrap();
             let board = Board::new(&config, &layout);
-            let by_keeper = targets(&config, &layout, &board, workers);
-            assert_eq!(by_keeper.len(), workers);
-            let all: Vec<&Target> = by_keeper.iter().flatten().collect();
+            let numbers: Vec<u16> = (0..workers).collect();
+            let by_keeper = targets(&config, &layout, &board, &numbers, &HashMap::new());
+            assert!(by_keeper.keys().all(|keeper| *keeper < workers));
+            let all: Vec<&Target> = by_keeper.values().flatten().collect();
             assert_eq!(all.len(), 20);
             assert!(all.iter().all(|target| target.key.pool == 1));
             assert_eq!(
@@ -233,6 +266,35 @@ mod tests {
             };
             assert_eq!(address.port(), 8081);
         }
+    }
+
+    #[test]
+    fn a_worker_that_leaves_hands_its_backends_over_with_what_is_known_and_the_others_keep_theirs()
+    {
+        let backends = (1..=20).map(|n| Backend::new(format!("10.0.0.{n}:80").parse().unwrap()));
+        let mut pool = Pool::new("p", backends.collect());
+        pool.health = Some(HealthCheck::default());
+        let config = Config::new(Vec::new(), vec![pool]);
+        let layout = Layout::of(&config).unwrap();
+        let board = Board::new(&config, &layout);
+        let owners = |by_keeper: &BTreeMap<u16, Vec<Target>>| -> HashMap<BackendKey, u16> {
+            let each = by_keeper.iter();
+            each.flat_map(|(keeper, own)| own.iter().map(|target| (target.key, *keeper)))
+                .collect()
+        };
+        let before = targets(&config, &layout, &board, &[0, 1, 2], &HashMap::new());
+        let had = owners(&before);
+        let after = targets(&config, &layout, &board, &[0, 2], &had);
+        let has = owners(&after);
+        assert_eq!((had.len(), has.len()), (20, 20));
+        let kept = has
+            .iter()
+            .filter(|(key, keeper)| had.get(key) == Some(keeper));
+        assert_eq!(kept.count(), 20 - before[&1].len());
+        let moved = before[&1]
+            .iter()
+            .filter(|target| has.contains_key(&target.key));
+        assert_eq!(moved.count(), 0, "the keys of those that moved are new");
     }
 
     #[test]

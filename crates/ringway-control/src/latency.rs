@@ -94,7 +94,7 @@ impl Instance {
     /// Asks the workers, so it blocks for a second at most.
     pub(crate) fn latency(&self) -> Latency {
         let histograms = self.ask_histograms();
-        let told = || histograms.iter().flatten();
+        let told = || histograms.values();
         let view = self.view();
         let topology = view.topology();
         let stages = topology.routes().flat_map(|(at, [listener, pool])| {
@@ -116,11 +116,10 @@ impl Instance {
             };
             Stage::ALL.map(of_stage)
         });
-        let workers = self.workers.iter().zip(&histograms);
-        let turns = workers.filter_map(|(worker, told)| {
-            let turns = &told.as_ref()?.loop_time;
+        let turns = view.running().filter_map(|post| {
+            let turns = &histograms.get(&post.worker.index)?.loop_time;
             Some(TurnCounts {
-                worker: worker.index,
+                worker: post.worker.index,
                 counts: counts([turns].into_iter()),
             })
         });

@@ -7,6 +7,7 @@
 use std::fs;
 
 use ringway_keeper::DESCRIPTORS_PER_PROBE;
+use ringway_worker::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::StartError;
@@ -186,6 +187,15 @@ fn is_exempt(status: &str) -> bool {
 }
 
 impl Limits {
+    /// What of it is each worker's.
+    pub(crate) fn share(&self) -> Share {
+        Share {
+            pipes_max: self.pipes_per_worker,
+            pipe_size: self.pipe_size,
+            buffers_max: self.buffers_per_worker,
+        }
+    }
+
     /// Refuses what this process could not keep.
     pub(crate) fn check(&self, config: &ringway_config::Config) -> Result<(), StartError> {
         if self.connections_by_nofile == 0 {

@@ -54,15 +54,6 @@ pub(crate) fn divide(bound_bytes: Option<u64>, workers: u64) -> Shares {
     }
 }
 
-/// Connections for which there are buffers where each worker keeps so many, whatever the bound is by now.
-pub(crate) fn connections_of(buffers_per_worker: u16, workers: u64) -> u64 {
-    if buffers_per_worker == BUFFERS_MAX {
-        return u64::MAX;
-    }
-    // A share of less than a buffer was cut off.
-    (u64::from(buffers_per_worker) + 1) * workers / BUFFERS_PER_CONNECTION
-}
-
 /// The least that this process's group and those above it may have.
 pub(crate) fn bound() -> Option<u64> {
     let groups = groups("memory", &["memory"]);

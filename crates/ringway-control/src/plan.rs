@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use ringway_balance::AdminState;
 use ringway_config::{Config, Listener, Pool};
-use ringway_metrics::{Topology, WorkerBlocks};
+use ringway_metrics::{Topology, WorkerBlocks, WorkerHistograms};
 use ringway_worker::{
-    AccessQueue, AccessUpdate, Admission, Limit, ListenerSpec, NoticeSink, Opening, PoolUpdate,
-    RouteSpec, SocketSpec, Update, WorkerSpec,
+    AccessQueue, AccessUpdate, Admission, Duty, Limit, ListenerSpec, NoticeSink, Opening,
+    PoolUpdate, RouteSpec, Share, SocketSpec, Update, WorkerSpec,
 };
 
 use self::listeners::{PlannedListener, planned_listeners, planned_routes};
@@ -24,7 +24,6 @@ use self::pools::{PlannedPool, planned_pools};
 use crate::error::StartError;
 use crate::layout::{Layout, Usage};
 use crate::limits::Limits;
-use crate::memory;
 
 /// What all workers have in common.
 #[derive(Debug)]
@@ -37,9 +36,8 @@ pub(crate) struct Plan {
     listeners: Vec<PlannedListener>,
     routes: Vec<RouteSpec>,
     pools: Vec<Arc<PlannedPool>>,
-    pipes_max: usize,
-    pipe_size: usize,
-    buffers_max: u16,
+    /// Of each worker.
+    share: Share,
 }
 
 /// What one worker has for itself.
@@ -52,8 +50,20 @@ pub(crate) struct Own {
     /// By listener.
     pub(crate) sockets: Vec<Vec<std::os::fd::OwnedFd>>,
     pub(crate) blocks: WorkerBlocks,
+    pub(crate) histograms: WorkerHistograms,
     pub(crate) access: Option<AccessQueue>,
     pub(crate) notices: Box<dyn NoticeSink>,
+}
+
+/// What one worker that runs already is given.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) duty: Duty,
+    pub(crate) cpu: usize,
+    /// None where it accepts no more.
+    pub(crate) sockets: Vec<SocketSpec>,
+    pub(crate) blocks: WorkerBlocks,
+    pub(crate) access: AccessUpdate,
 }
 
 /// What a plan goes on from.
@@ -140,10 +150,7 @@ impl Plan {
             routes: planned_routes(config, &layout, previous),
             pools: planned_pools(config, &layout, previous)?,
             layout,
-            // Those of the workers, which keep what they have.
-            pipes_max: previous.map_or(limits.pipes_per_worker, |p| p.plan.pipes_max),
-            pipe_size: previous.map_or(limits.pipe_size, |p| p.plan.pipe_size),
-            buffers_max: previous.map_or(limits.buffers_per_worker, |p| p.plan.buffers_max),
+            share: limits.share(),
         })
     }
 
@@ -170,24 +177,23 @@ impl Plan {
             routes: self.routes.clone(),
             pools: self.pools.iter().map(|pool| pool.spec()).collect(),
             blocks: own.blocks,
-            topology: Arc::clone(&self.topology),
+            histograms: own.histograms,
             connections: Arc::clone(&self.connections),
-            pipes_max: self.pipes_max,
-            pipe_size: self.pipe_size,
-            buffers_max: self.buffers_max,
+            share: self.share,
             access: own.access,
             notices: own.notices,
         }
     }
 
     /// What a worker that runs `before` is told.
-    pub(crate) fn update(
-        &self,
-        before: &Plan,
-        blocks: WorkerBlocks,
-        sockets: Vec<SocketSpec>,
-        access: AccessUpdate,
-    ) -> Update {
+    pub(crate) fn update(&self, before: &Plan, renewal: Renewal) -> Update {
+        let Renewal {
+            duty,
+            cpu,
+            sockets,
+            blocks,
+            access,
+        } = renewal;
         let pools = self.pools.iter().enumerate();
         Update {
             listeners: self.listener_specs(),
@@ -199,6 +205,9 @@ impl Plan {
                     Some(_) | None => PoolUpdate::Set(pool.spec()),
                 })
                 .collect(),
+            duty,
+            cpu: Some(cpu),
+            share: self.share,
             blocks,
             topology: Arc::clone(&self.topology),
             access,
@@ -212,10 +221,8 @@ impl Plan {
     }
 
     /// Changes the maxima that limits of both plans share. Not before every worker is about to run it.
-    pub(crate) fn commit_limits(&self, config: &Config, limits: &Limits, workers: usize) {
-        let with_buffers = memory::connections_of(self.buffers_max, workers as u64);
-        self.connections
-            .set_most(limits.connections_max.min(with_buffers));
+    pub(crate) fn commit_limits(&self, config: &Config, limits: &Limits) {
+        self.connections.set_most(limits.connections_max);
         for (listener, at) in config.listeners.iter().zip(&self.layout.listener_at) {
             let admission = &self.listeners[usize::from(*at)].admission;
             if let (Some(limit), Some(most)) = (&admission.connections, listener.limits.connections)
@@ -276,6 +283,7 @@ mod tests {
     use ringway_config::Backend;
 
     use super::*;
+    use crate::layout::Unused;
     use crate::limits::{Allowance, Demand, derive};
 
     fn limits(memory: Option<u64>) -> Limits {
@@ -293,31 +301,16 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_comes_later_brings_no_connections_without_buffers() {
+    fn memory_that_comes_later_brings_connections_and_their_buffers() {
         let backend = Backend::new("127.0.0.1:1".parse().unwrap());
         let listener = Listener::new("l", Vec::new(), 0);
         let config = Config::new(vec![listener], vec![Pool::new("p", vec![backend])]);
-        let at_start = limits(Some(128 << 20));
-        let plan = Plan::new(&config, &at_start).unwrap();
-        for (later, expected) in [
-            (at_start, at_start.connections_max),
-            (limits(None), at_start.connections_max),
-            (limits(Some(1 << 30)), at_start.connections_max),
-            (
-                limits(Some(64 << 20)),
-                limits(Some(64 << 20)).connections_max,
-            ),
-        ] {
-            plan.commit_limits(&config, &later, 3);
-            // Give or take what a share was rounded by.
-            let most = plan.connections.most();
-            assert!(
-                (expected..=expected + 1).contains(&most),
-                "{most}: {later:?}"
-            );
+        let first = Plan::new(&config, &limits(Some(128 << 20))).unwrap();
+        for later in [Some(128 << 20), None, Some(1 << 30), Some(64 << 20)].map(limits) {
+            let plan = first.next(&config, &config, &later, &Unused).unwrap();
+            plan.commit_limits(&config, &later);
+            assert_eq!(first.connections.most(), later.connections_max);
+            assert_eq!(plan.share.buffers_max, later.buffers_per_worker);
         }
-        let plan = Plan::new(&config, &limits(None)).unwrap();
-        plan.commit_limits(&config, &limits(None), 3);
-        assert_eq!(plan.connections.most(), limits(None).connections_max);
     }
 }

@@ -13,8 +13,11 @@
 //! its end (`upgrade/command.rs`). Invariant: a request is answered once, and with a success only when every worker
 //! runs what the file said after the request came.
 
+mod listening;
 mod prepare;
 mod queue;
+mod refusal;
+mod staff;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +25,6 @@ use std::time::{Duration, Instant};
 use ringway_balance::AdminState;
 use ringway_config::Change;
 use ringway_metrics::ReloadResult;
-use ringway_worker::{AccessUpdate, Acknowledge, Message};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -32,9 +34,12 @@ use crate::instance::{View, lock};
 use crate::supervise::{Event, Supervisor};
 
 pub(crate) use prepare::{LogChange, Prepared};
-use prepare::{prepare, prepare_backend};
-pub(crate) use queue::{Asker, Outcome, Refusal, RefusalKind, Reloads, Wish};
+use prepare::{Means, prepare, prepare_backend};
+pub(crate) use queue::{Asker, Outcome, Reloads, Wish};
 use queue::{PREPARE_WITHIN, Stage};
+pub(crate) use refusal::{Refusal, RefusalKind};
+use refusal::{draining, stuck, unacceptable, unread, upgrading, without_file};
+use staff::Orders;
 
 /// How long workers have to run a configuration until whoever asked is told that they do not.
 const APPLY_WITHIN: Duration = Duration::from_secs(4);
@@ -72,22 +77,26 @@ impl Supervisor {
         let held_up = self.reloads.held_up();
         self.answer_all(held_up, &Err(unread("still does not answer")));
         let Some((wish, askers)) = self.reloads.next() else {
-            return;
+            return self.dismiss_vacant();
         };
         // A manager that has sent the signal waits for a beginning and an end, whatever comes of it.
         if wish == Wish::File {
             self.notifier.reloading();
         }
         let path = self.reloads.path.clone();
-        let number = self.reloads.prepare(&wish, askers);
-        let (view, events) = (self.instance.view(), self.instance.events.clone());
-        let workers = self.crew.len();
+        let (number, turn) = self.reloads.prepare(&wish, askers);
+        let events = self.instance.events.clone();
+        let means = Means {
+            before: self.instance.view(),
+            instance: Arc::clone(&self.instance),
+            turn,
+        };
         // A large file, a slow disk or a host name must not keep this thread from its signals.
         tokio::task::spawn_blocking(move || {
             let prepared = match (wish, path) {
-                (Wish::File, Some(path)) => prepare(&path, &view, workers),
+                (Wish::File, Some(path)) => prepare(&path, &means),
                 (Wish::File, None) => Err(without_file()),
-                (Wish::Backend(change), _) => prepare_backend(&change, &view, workers),
+                (Wish::Backend(change), _) => prepare_backend(&change, &means),
             };
             let _ = events.send(Event::Prepared(number, Box::new(prepared)));
         });
@@ -103,12 +112,12 @@ impl Supervisor {
             }
             return;
         };
-        let ready = prepared.and_then(|prepared| {
+        let ready = prepared.and_then(|mut prepared| {
             if self.instance.is_draining() {
                 return Err(draining());
             }
-            let started = self.keepers.start(&prepared.view.config);
-            started.map_err(|error| prepare::unacceptable(error.to_string()))?;
+            let engaged = self.engage(&mut prepared);
+            engaged.map_err(|error| unacceptable(error.to_string()))?;
             Ok(prepared)
         });
         match ready {
@@ -135,15 +144,18 @@ impl Supervisor {
             view,
             before,
             changes,
+            postings,
             sockets,
+            hired,
+            last_steps: _,
+            shared,
             files,
             gone_files,
             log,
             limits,
         } = prepared;
         let view = Arc::new(view);
-        let workers = self.crew.len();
-        view.plan.commit_limits(&view.config, &limits, workers);
+        view.plan.commit_limits(&view.config, &limits);
         // Nobody is to find the way to a socket that is about to close.
         self.files
             .retain(|file| !gone_files.iter().any(|gone| gone == file.path()));
@@ -152,27 +164,21 @@ impl Supervisor {
         let now = view.plan.epoch.elapsed();
         self.instance.board.follow(&view.config, view.layout(), now);
         self.instance.show(Arc::clone(&view));
-        let (ended_log, mut queues) = self.change_log(log);
-        for (at, sockets) in sockets.into_iter().enumerate() {
-            let access = match queues.as_mut().map(|queues| queues[at].take()) {
-                None => AccessUpdate::Keep,
-                Some(queue) => AccessUpdate::Set(queue),
-            };
-            let blocks = view.blocks[at].clone();
-            let update = view.plan.update(&before.plan, blocks, sockets, access);
-            let events = self.instance.events.clone();
-            let done = Acknowledge(Box::new(move || {
-                // Nobody listens any more once the balancer has ended.
-                let _ = events.send(Event::Applied);
-            }));
-            self.crew.handles()[at].send(Message::Apply(Box::new(update), done));
-        }
+        let (ended_log, queues) = self.change_log(log, postings.len());
+        let orders = Orders {
+            postings,
+            sockets,
+            hired,
+            shared,
+            queues,
+        };
+        let left = self.give_orders(orders, &view, &before);
         let begun = Instant::now();
         self.reloads.stage = Stage::Applying {
             is_of_file: is_of_file(&askers),
             askers,
             begun,
-            left: self.crew.len(),
+            left,
             changes,
             ended_log,
             answer_at: Some(begun + APPLY_WITHIN),
@@ -183,6 +189,7 @@ impl Supervisor {
     fn change_log(
         &mut self,
         change: LogChange,
+        workers: usize,
     ) -> (
         Option<AccessLog>,
         Option<Vec<Option<ringway_worker::AccessQueue>>>,
@@ -197,7 +204,7 @@ impl Supervisor {
             }
             LogChange::Begin(log, queues) => (self.access_log.replace(log), queues),
             LogChange::End => {
-                let queues = self.crew.handles().iter().map(|_| None).collect();
+                let queues = (0..workers).map(|_| None).collect();
                 (self.access_log.take(), queues)
             }
         };
@@ -247,7 +254,9 @@ impl Supervisor {
             let view = self.instance.view();
             if !self.instance.is_draining() {
                 let board = &self.instance.board;
-                self.keepers.assign(&view.config, view.layout(), board);
+                let serving: Vec<u16> = view.serving().map(|post| post.worker.index).collect();
+                self.keepers
+                    .assign(&view.config, view.layout(), board, &serving);
             }
             if let Some(level) = &self.log_level {
                 (level.0)(view.config.log.level);
@@ -261,7 +270,13 @@ impl Supervisor {
     pub(crate) fn on_slow_reload(&mut self) {
         match &mut self.reloads.stage {
             Stage::Idle => {}
-            Stage::Preparing { .. } => self.give_up_file(),
+            // What is past waiting for files comes to an end by itself.
+            Stage::Preparing {
+                turn, answer_at, ..
+            } => match turn.take() {
+                true => self.give_up_file(),
+                false => *answer_at = None,
+            },
             // Workers are waited for.
             Stage::Applying {
                 askers, answer_at, ..
@@ -354,48 +369,6 @@ impl Supervisor {
             let _ = reply.send(outcome.clone());
         }
     }
-}
-
-fn draining() -> Refusal {
-    Refusal {
-        kind: RefusalKind::Draining,
-        error: "the instance is draining".to_owned(),
-        detail: Vec::new(),
-    }
-}
-
-fn upgrading() -> Refusal {
-    Refusal {
-        kind: RefusalKind::Upgrading,
-        error: "an upgrade is under way".to_owned(),
-        detail: Vec::new(),
-    }
-}
-
-fn without_file() -> Refusal {
-    prepare::unacceptable(
-        "this instance runs without a file: there is nothing to reload".to_owned(),
-    )
-}
-
-/// The file system keeps whoever reads the file.
-fn unread(what: &str) -> Refusal {
-    let error = format!(
-        "the configuration file {what}: nothing is changed, and nothing is read until its file system answers"
-    );
-    Refusal {
-        kind: RefusalKind::Unread,
-        error,
-        detail: Vec::new(),
-    }
-}
-
-fn stuck(what: &str) -> Outcome {
-    Err(Refusal {
-        kind: RefusalKind::Stuck,
-        error: format!("a worker does not answer; {what}, see /livez"),
-        detail: Vec::new(),
-    })
 }
 
 /// Whether they wait for the file.

@@ -3,19 +3,20 @@
 //! It blocks for a second at most, on a thread of its own. A worker that does not answer in that
 //! time is shown with what it said last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringway_health::Health;
 use ringway_metrics::{
-    AdminState, BackendScrape, BuildInfo, PoolScrape, Scrape, WorkerHistogramsSnapshot,
-    WorkerScrape,
+    AdminState, BackendScrape, BuildInfo, PoolScrape, Scrape, WorkerBlocks,
+    WorkerHistogramsSnapshot, WorkerScrape,
 };
 use ringway_worker::Message;
 use tracing::warn;
 
-use crate::instance::{ANSWER_WITHIN, Instance, View, lock};
+use crate::instance::{ANSWER_WITHIN, Instance, LastSnapshot, View, WorkerStage, lock};
 use crate::procfs;
 
 impl Instance {
@@ -24,17 +25,18 @@ impl Instance {
         let histograms = self.ask_histograms();
         self.read_threads();
         let view = self.view();
-        let workers = view.blocks.iter().zip(histograms);
+        let workers = (0..).zip(&view.blocks);
         Scrape {
             topology: Arc::clone(view.topology()),
             build: BuildInfo {
                 version: self.version.to_owned(),
                 commit: self.commit.to_owned(),
             },
+            serving_workers: view.serving().count() as u64,
             workers: workers
-                .map(|(blocks, histograms)| WorkerScrape {
-                    blocks: blocks.clone(),
-                    histograms,
+                .map(|(number, blocks): (u16, _)| WorkerScrape {
+                    blocks: WorkerBlocks::clone(blocks),
+                    histograms: histograms.get(&number).cloned(),
                 })
                 .collect(),
             pools: (view.topology().pools.iter().enumerate())
@@ -50,38 +52,55 @@ impl Instance {
         }
     }
 
-    pub(crate) fn ask_histograms(&self) -> Vec<Option<WorkerHistogramsSnapshot>> {
+    /// By number of a worker, of those that have ended too. Who does not answer has said what it said last.
+    pub(crate) fn ask_histograms(&self) -> BTreeMap<u16, WorkerHistogramsSnapshot> {
         let mut snapshots = lock(&self.snapshots);
-        for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
+        // Before the question: whoever ends without an answer has left what it would have said.
+        let view = self.view();
+        let running = || view.running().map(|post| &post.worker);
+        for worker in running() {
+            let last = snapshots.entry(worker.index).or_default();
             last.inquiry
-                .ask(|reply| worker.mailbox.send(Message::Histograms(reply)));
+                .ask(|reply| worker.send(Message::Histograms(reply)));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
-        for (last, worker) in snapshots.iter_mut().zip(&self.workers) {
+        for worker in running() {
+            let last = snapshots.entry(worker.index).or_default();
             match last.inquiry.wait_until(deadline) {
                 Some(histograms) => last.seen = Some(histograms.snapshot()),
-                None => {
+                None if worker.stage() == WorkerStage::Working => {
                     worker.scrapes_missed.fetch_add(1, Ordering::Relaxed);
                     warn!(worker = worker.index, "a worker did not answer a scrape");
                 }
+                None => {}
             }
         }
-        snapshots.iter().map(|last| last.seen.clone()).collect()
+        for (number, left) in lock(&self.left).iter() {
+            if running().all(|worker| worker.index != *number) {
+                snapshots.entry(*number).or_default().seen = Some(left.snapshot());
+            }
+        }
+        let seen = |(number, last): (&u16, &LastSnapshot)| Some((*number, last.seen.clone()?));
+        snapshots.iter().filter_map(seen).collect()
     }
 
     /// What only the kernel knows of the workers' threads. This is the one writer of these two.
     fn read_threads(&self) {
         let names = procfs::thread_names();
-        for worker in &self.workers {
-            let block = &worker.block;
-            if let Some(nanos) = procfs::thread_busy_nanos(worker.thread_id) {
+        let view = self.view();
+        for own in &view.blocks {
+            let block = &own.worker;
+            let mut running = view.running().map(|post| &post.worker);
+            let Some(worker) = running.find(|worker| worker.index == block.worker) else {
+                block.ring.iowq_workers.set(0);
+                continue;
+            };
+            if let Some(nanos) = worker.busy_nanos() {
                 block.busy_nanos.store_total(nanos);
             }
             let count = procfs::iowq_workers(&names, worker.thread_id);
-            block
-                .ring
-                .iowq_workers
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            block.ring.iowq_workers.set(count);
         }
     }
 

@@ -251,6 +251,55 @@ impl Sockets {
     }
 }
 
+/// Sockets for so many workers more at an address that others accept on with `theirs`, and what makes them
+/// accept: sockets of their own, or, where none can stand beside, those of the others.
+pub(crate) fn beside(
+    listener: &Listener,
+    theirs: &[OwnedFd],
+    workers: usize,
+) -> io::Result<(Vec<Vec<OwnedFd>>, Vec<LastStep>)> {
+    let (mut sockets, mut steps) = (Vec::new(), Vec::new());
+    let Some(first) = theirs.first().filter(|_| workers > 0) else {
+        return Ok((sockets, steps));
+    };
+    let options = listen_options(&listener.tcp);
+    let address = local_address(first.as_fd()).map_err(io::Error::from)?;
+    let joinable = match address {
+        Some(address) => sockopt::socket_reuseport(first)?.then_some(address),
+        None => None,
+    };
+    for _ in 0..workers {
+        let own = joinable.map(|address| bind_tcp(address, &options));
+        match own {
+            Some(Ok(socket)) => {
+                steps.push(LastStep::Join(socket.try_clone()?, options.backlog));
+                sockets.push(vec![socket]);
+            }
+            Some(Err(error)) if !is_refusal(&error) => return Err(error),
+            // One queue for those that are left, as with a Unix socket.
+            Some(Err(_)) | None => {
+                let shared = match address {
+                    Some(_) => &theirs[..1],
+                    None => theirs,
+                };
+                let copies = shared.iter().map(OwnedFd::try_clone);
+                sockets.push(copies.collect::<io::Result<_>>()?);
+            }
+        }
+    }
+    Ok((sockets, steps))
+}
+
+/// Whether the kernel lets nobody, or not this process, stand beside the sockets of an address.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
 /// Whether the address is free, or becomes so at once: the kernel closes the sockets of a ring a
 /// moment after the end of a process that was killed, and whoever restarts it may be faster.
 fn try_for_a_moment(address: SocketAddr) -> io::Result<()> {
@@ -286,7 +335,11 @@ fn try_alone(address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn bind_error(listener: &Listener, address: &BindAddress, source: io::Error) -> StartError {
+pub(crate) fn bind_error(
+    listener: &Listener,
+    address: &BindAddress,
+    source: io::Error,
+) -> StartError {
     StartError::Bind {
         listener: listener.name.clone(),
         address: address.to_string(),

@@ -3,15 +3,14 @@
 //! that hold them.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use ringway_config::{Config, LogLevel};
 use ringway_keeper::VerdictSink;
-use ringway_metrics::{ControlBlock, WorkerBlocks};
+use ringway_metrics::{ControlBlock, WorkerBlocks, WorkerHistograms};
 use ringway_worker::{AccessQueue, Opening, WorkerHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -21,17 +20,18 @@ use crate::access_log::{AccessLog, Target};
 use crate::admin::AdminSocket;
 use crate::clock::unix_millis;
 use crate::crew::Crew;
-use crate::ejections::{Ledger, Notices};
+use crate::ejections::Ledger;
 use crate::error::{RunError, StartError};
 use crate::health::{Board, Verdicts, first_round_timeout};
+use crate::hire::{Equipment, hire, seed};
 use crate::history::History;
 use crate::inherited::Inheritance;
-use crate::inquiry::Inquiry;
-use crate::instance::{Instance, LastSnapshot, View, WorkerView};
+use crate::instance::{Instance, Post, View, WorkerView};
 use crate::keepers::Keepers;
 use crate::limits::{Demand, Limits, of_process};
 use crate::notify::Notifier;
-use crate::plan::{Own, Plan, place};
+use crate::plan::{Plan, place};
+use crate::posts::Duty;
 use crate::reload::Reloads;
 use crate::signals::SignalStream;
 use crate::sockets::{self, LastStep, Sockets};
@@ -135,9 +135,9 @@ impl Running {
         self.admin.clone()
     }
 
-    /// How many workers run.
+    /// How many workers serve.
     pub fn workers(&self) -> usize {
-        self.supervisor.instance.workers.len()
+        self.supervisor.instance.view().serving().count()
     }
 
     /// A way to start the drain.
@@ -255,10 +255,10 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
     }
 
     let (sender, events) = unbounded_channel();
-    let (crew, views, blocks) = start_workers(&plan, &cpus, opening, by_worker, queues, &sender)?;
+    let (crew, posts, blocks) = start_workers(&plan, &cpus, opening, by_worker, queues, &sender)?;
     crew.share(managers.iter().copied());
     let board = Arc::new(Board::new(&config, &plan.layout));
-    let keepers = start_keepers(&config, &cpus, &plan, &board, &crew, &sender)?;
+    let keepers = start_keepers(&config, &posts, &plan, &board, &sender)?;
     log_start(
         params.version,
         params.config_path.as_deref(),
@@ -275,10 +275,10 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
         commit: params.commit,
         first_round_until: plan.epoch + first_round_timeout(&config),
         scraping: tokio::sync::Mutex::new(()),
-        snapshots: Mutex::new(views.iter().map(|_| LastSnapshot::default()).collect()),
-        pings: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
-        pool_copies: Mutex::new(views.iter().map(|_| Inquiry::default()).collect()),
-        workers: views,
+        snapshots: Mutex::default(),
+        pings: Mutex::default(),
+        pool_copies: Mutex::default(),
+        left: Mutex::default(),
         board,
         history: History::default(),
         connections: Arc::clone(&plan.connections),
@@ -290,6 +290,7 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
             overrides,
             plan,
             addresses,
+            posts,
             blocks,
         })),
         draining: AtomicBool::new(false),
@@ -360,69 +361,53 @@ fn start_workers(
     sockets: Vec<Vec<Vec<std::os::fd::OwnedFd>>>,
     queues: Vec<Option<AccessQueue>>,
     events: &UnboundedSender<Event>,
-) -> Result<(Crew, Vec<WorkerView>, Vec<WorkerBlocks>), StartError> {
-    let (mut crew, mut views, mut all_blocks) = (Crew::default(), Vec::new(), Vec::new());
+) -> Result<(Crew, Vec<Post>, Vec<WorkerBlocks>), StartError> {
+    let (mut crew, mut posts, mut all_blocks) = (Crew::default(), Vec::new(), Vec::new());
     let places = cpus.iter().zip(sockets).zip(queues).enumerate();
     for (at, ((cpu, sockets), access)) in places {
-        let index = place(at);
-        let blocks = WorkerBlocks::new(index, &plan.topology);
-        let own = Own {
-            index,
+        let blocks = WorkerBlocks::new(place(at), &plan.topology);
+        let equipment = Equipment {
+            number: place(at),
             cpu: *cpu,
-            seed: seed(),
-            opening,
             sockets,
             blocks: blocks.clone(),
+            histograms: WorkerHistograms::new(Arc::clone(&plan.topology)),
             access,
-            notices: Box::new(Notices {
-                events: events.clone(),
-            }),
-        };
-        let events = events.clone();
-        let on_end = move |index, result| {
-            // Nobody listens when the balancer was dropped.
-            let _ = events.send(Event::WorkerEnded { index, result });
         };
         // On an error the crew is dropped, and with it the workers that run already end.
-        let handle = ringway_worker::start(plan.worker_spec(own), on_end)
-            .map_err(|source| StartError::Worker { index, source })?;
-        views.push(WorkerView {
-            index,
+        let handle = hire(plan, opening, equipment, events)?;
+        posts.push(Post {
             cpu: *cpu,
-            thread_id: handle.thread_id(),
-            mailbox: handle.mailbox(),
-            block: Arc::clone(&blocks.worker),
-            scrapes_missed: AtomicU64::new(0),
+            duty: Duty::Serves,
+            worker: Arc::new(WorkerView::new(&handle, &blocks)),
         });
         all_blocks.push(blocks);
         crew.add(handle);
     }
-    Ok((crew, views, all_blocks))
+    Ok((crew, posts, all_blocks))
 }
 
 fn start_keepers(
     config: &Config,
-    cpus: &[usize],
+    posts: &[Post],
     plan: &Plan,
     board: &Arc<Board>,
-    crew: &Crew,
     events: &UnboundedSender<Event>,
 ) -> Result<Keepers, StartError> {
+    for Post { worker, .. } in posts {
+        board.introduce(worker);
+    }
     let sink: Arc<dyn VerdictSink> = Arc::new(Verdicts {
         board: Arc::clone(board),
-        mailboxes: crew.mailboxes(),
         events: events.clone(),
     });
-    let mut keepers = Keepers::new(cpus, plan.epoch, sink, seed);
-    keepers.start(config)?;
-    keepers.assign(config, &plan.layout, board);
+    let workers = |post: &Post| (post.worker.index, post.cpu);
+    let workers: Vec<(u16, usize)> = posts.iter().map(workers).collect();
+    let numbers: Vec<u16> = workers.iter().map(|(number, _)| *number).collect();
+    let mut keepers = Keepers::new(plan.epoch, sink, seed);
+    keepers.start(config, &workers)?;
+    keepers.assign(config, &plan.layout, board, &numbers);
     Ok(keepers)
-}
-
-/// A number that differs from call to call and from process to process: the keys of the standard
-/// library's hash tables come from the kernel's random source.
-fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 fn named_addresses(config: &Config, addresses: &[Vec<String>]) -> Vec<(String, String)> {

@@ -12,9 +12,9 @@ use ringway_metrics::{BackendBlock, Counter, Gauge, ListenerBlock, WorkerBlocks}
 use serde::Serialize;
 
 use crate::history::Happening;
-use crate::instance::{Instance, View, WorkerView, lock};
+use crate::instance::{Instance, Post, View, lock};
 use crate::latency::Latency;
-use crate::procfs;
+use crate::posts::Duty;
 use crate::routing;
 use crate::traffic::{self, Counts, RouteStatus};
 
@@ -57,6 +57,8 @@ struct DrainStatus {
 struct WorkerStatus {
     index: u16,
     cpu: usize,
+    /// serving, or leaving: then it has the connections it had, and ends with the last.
+    state: &'static str,
     connections: i64,
     connections_total: u64,
     received_bytes_total: u64,
@@ -109,7 +111,7 @@ pub(crate) struct BackendStatus {
     connections: i64,
     connections_total: u64,
     connect_failures_total: u64,
-    /// Workers that leave it out because connects to it have failed.
+    /// Workers that serve and leave it out because connects to it have failed.
     ejected_workers: i64,
     /// Workers that let one connection try it.
     half_open_workers: i64,
@@ -137,7 +139,6 @@ impl Instance {
     /// With `latency` if that is to be part of it.
     pub(crate) fn status(&self, latency: Option<Latency>) -> Status {
         let view = self.view();
-        let workers = self.workers.iter().zip(&view.blocks);
         Status {
             version: self.version,
             commit: self.commit,
@@ -153,8 +154,9 @@ impl Instance {
             unready: self.unready_because(),
             connections: self.connections.open(),
             connections_max: self.connections.most(),
-            workers: workers
-                .map(|(worker, own)| worker_status(worker, own))
+            workers: view
+                .running()
+                .map(|post| worker_status(post, view.own(post)))
                 .collect(),
             listeners: (0..view.config.listeners.len())
                 .map(|at| view.listener_status(at))
@@ -206,7 +208,7 @@ impl Instance {
                 .iter()
                 .filter(|backend| backend.state != "down")
                 .filter(|backend| backend.admin_state == AdminState::Active.as_label())
-                .filter(|backend| backend.ejected_workers < self.workers.len() as i64)
+                .filter(|backend| backend.ejected_workers < view.serving().count() as i64)
                 .count(),
             retries_total: view.sum(|blocks| blocks.pools[pool_place].retries.value()),
             fail_open_total: view.sum(|blocks| blocks.pools[pool_place].fail_open.value()),
@@ -225,6 +227,10 @@ impl Instance {
         let ago = |moment| now.saturating_sub(moment).as_secs_f64();
         let sum =
             |count: fn(&BackendBlock) -> u64| view.sum(|blocks| count(&blocks.backends[pool][at]));
+        let of_serving = |gauge: fn(&BackendBlock) -> &Gauge| -> i64 {
+            let own = view.serving().map(|post| view.own(post));
+            own.map(|own| gauge(&own.backends[pool][at]).value()).sum()
+        };
         BackendStatus {
             address: backend.address.to_string(),
             weight: backend.weight,
@@ -234,8 +240,8 @@ impl Instance {
             connections: view.gauge(|blocks| &blocks.backends[pool][at].connections),
             connections_total: sum(|block| block.connections_total.value()),
             connect_failures_total: sum(|block| total(block.connect_failures.cells())),
-            ejected_workers: view.gauge(|blocks| &blocks.backends[pool][at].ejected),
-            half_open_workers: view.gauge(|blocks| &blocks.backends[pool][at].half_open),
+            ejected_workers: of_serving(|block| &block.ejected),
+            half_open_workers: of_serving(|block| &block.half_open),
             ejections_total: sum(|block| block.ejections.value()),
             since_seconds: ago(standing.since),
             last_check_seconds: standing.checked_at.map(ago),
@@ -296,10 +302,15 @@ impl View {
     }
 }
 
-fn worker_status(worker: &WorkerView, own: &WorkerBlocks) -> WorkerStatus {
+fn worker_status(post: &Post, own: &WorkerBlocks) -> WorkerStatus {
+    let worker = &post.worker;
     WorkerStatus {
         index: worker.index,
-        cpu: worker.cpu,
+        cpu: post.cpu,
+        state: match post.duty {
+            Duty::Serves => "serving",
+            Duty::Leaves => "leaving",
+        },
         connections: worker.block.connections.value(),
         connections_total: own
             .listeners
@@ -307,8 +318,7 @@ fn worker_status(worker: &WorkerView, own: &WorkerBlocks) -> WorkerStatus {
             .map(|listener| listener.connections_total.value())
             .sum(),
         received_bytes_total: traffic::received_bytes(own),
-        busy_seconds_total: procfs::thread_busy_nanos(worker.thread_id)
-            .map(|nanos| nanos as f64 / 1e9),
+        busy_seconds_total: worker.busy_nanos().map(|nanos| nanos as f64 / 1e9),
         pipes_in_use: worker.block.pipes.in_use.value(),
         scrapes_missed: worker.scrapes_missed.load(Ordering::Relaxed),
     }

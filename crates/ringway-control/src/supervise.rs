@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringway_health::{Health, Transition};
-use ringway_worker::{EjectionNotice, WorkerError};
+use ringway_worker::{EjectionNotice, Ended};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tracing::field::display;
@@ -50,10 +50,9 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A worker's thread has ended.
-    WorkerEnded {
-        index: u16,
-        result: Result<(), WorkerError>,
-    },
+    WorkerEnded(Box<Ended>),
+    /// A worker that was asked to leave has nothing left to do.
+    Vacated(u16),
     /// A backend's health changed; the workers know already.
     Transition {
         pool: String,
@@ -151,18 +150,12 @@ impl Supervisor {
 
     async fn watch(&mut self) -> Result<(), RunError> {
         let mut stage = Stage::Serving;
-        let mut running = self.crew.len();
         // An upgrade that was called off ends its process first, and tells who asked.
-        while running > 0 || self.upgrading.is_some() {
+        while self.crew.len() > 0 || self.upgrading.is_some() {
             tokio::select! {
                 Some(event) = self.events.recv() => match event {
-                    Event::WorkerEnded { index, result } => {
-                        result?;
-                        if !matches!(stage, Stage::Draining { .. }) {
-                            return Err(RunError::WorkerEnded(index));
-                        }
-                        running -= 1;
-                    }
+                    Event::WorkerEnded(ended) => self.on_worker_ended(*ended, stage)?,
+                    Event::Vacated(number) => self.on_vacated(number),
                     Event::Transition { pool, backend, transition } => {
                         tell_transition(&self.instance.history, &pool, &backend, transition);
                     }
@@ -181,7 +174,7 @@ impl Supervisor {
                 request = signals::next(&mut self.signals) => {
                     self.on_signal(request, &mut stage)?;
                 }
-                () = end_of(stage) => self.advance(&mut stage, running)?,
+                () = end_of(stage) => self.advance(&mut stage)?,
                 () = at(self.reloads.answer_at()) => self.on_slow_reload(),
             }
         }
@@ -241,14 +234,14 @@ impl Supervisor {
         *stage = Stage::Leaving { until };
     }
 
-    fn advance(&mut self, stage: &mut Stage, running: usize) -> Result<(), RunError> {
+    fn advance(&mut self, stage: &mut Stage) -> Result<(), RunError> {
         match stage {
             Stage::Serving => Ok(()),
             Stage::Leaving { .. } => {
                 self.drain(stage);
                 Ok(())
             }
-            Stage::Draining { .. } => Err(RunError::WorkersLeft(running)),
+            Stage::Draining { .. } => Err(RunError::WorkersLeft(self.crew.len())),
         }
     }
 

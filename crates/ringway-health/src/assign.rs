@@ -1,17 +1,13 @@
 //! Which keeper probes a backend: rendezvous hashing over the workers.
 //!
-//! It holds no table and needs no agreement: whoever knows the backend and the number of workers gets the
+//! It holds no table and needs no agreement: whoever knows the backend and the numbers of the workers gets the
 //! same answer, in this process and in the next. Invariant: with one worker more, a backend either keeps its
-//! owner or goes to the new one, which takes about its share.
+//! owner or goes to the new one, which takes about its share; with one less, only what was its moves.
 
-/// The worker, in `0..workers`, whose keeper probes this backend.
-///
-/// # Panics
-/// When `workers` is 0: there is nobody to probe anything.
-pub fn owner(backend_key: u64, workers: u16) -> u16 {
-    assert!(workers > 0, "a backend needs a worker to probe it");
+/// The worker, of these, whose keeper probes this backend. None where there is no worker.
+pub fn owner(backend_key: u64, workers: impl IntoIterator<Item = u16>) -> Option<u16> {
     let score = |worker: &u16| mix(backend_key ^ mix(u64::from(*worker) + 1));
-    (0..workers).max_by_key(score).unwrap_or(0)
+    workers.into_iter().max_by_key(score)
 }
 
 /// A key for a backend known by name, such as `pool/address` (FNV-1a, 64 bits). The same name gives the same
@@ -42,7 +38,7 @@ mod tests {
         for workers in [2u16, 3, 8, 64] {
             let mut counts = vec![0u32; usize::from(workers)];
             for key in 0..10_000u64 {
-                counts[usize::from(owner(key, workers))] += 1;
+                counts[usize::from(owner(key, 0..workers).unwrap())] += 1;
             }
             let mean = 10_000 / u32::from(workers);
             assert!(
@@ -62,7 +58,7 @@ mod tests {
             let mut moved = 0;
             for backend in 0..10_000 {
                 let key = key_of(&format!("pool/10.0.{}.{}:80", backend / 256, backend % 256));
-                let (before, after) = (owner(key, workers), owner(key, workers + 1));
+                let [before, after] = [workers, workers + 1].map(|n| owner(key, 0..n).unwrap());
                 if before != after {
                     assert_eq!(
                         after, workers,
@@ -79,6 +75,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn without_a_worker_nobody_probes() {
+        assert_eq!(owner(1, []), None);
+    }
+
     /// Two processes of different versions must agree, so these never change.
     #[test]
     fn answers_are_fixed_for_ever() {
@@ -88,7 +89,7 @@ mod tests {
             0x8594_4171_f739_67e8,
             "the test vector of FNV-1a"
         );
-        let owners: Vec<u16> = (0..16).map(|key| owner(key, 4)).collect();
+        let owners: Vec<u16> = (0..16).map(|key| owner(key, 0..4).unwrap()).collect();
         assert_eq!(owners, FIXED);
     }
 
@@ -97,7 +98,16 @@ mod tests {
     proptest! {
         #[test]
         fn is_one_of_the_workers(key in any::<u64>(), workers in 1u16..300) {
-            prop_assert!(owner(key, workers) < workers);
+            prop_assert!(owner(key, 0..workers).unwrap() < workers);
+        }
+
+        #[test]
+        fn only_what_was_a_workers_moves_when_it_leaves(key in any::<u64>(), workers in 2u16..64, gone in 0u16..64) {
+            let left = || (0..workers).filter(move |worker| *worker != gone);
+            let before = owner(key, 0..workers).unwrap();
+            let after = owner(key, left()).unwrap();
+            prop_assert!(after == before || before == gone);
+            prop_assert!(after != gone);
         }
     }
 }

@@ -84,6 +84,18 @@ impl Judge {
         }
     }
 
+    /// A backend that another judge took for this. Of its runs nothing is known.
+    pub fn taking_over(params: &ProbeParams, health: Health) -> Self {
+        Self {
+            state: match health {
+                Health::Unknown => State::Unknown,
+                Health::Up => State::Up { failures: 0 },
+                Health::Down => State::Down { successes: 0 },
+            },
+            ..Self::new(params)
+        }
+    }
+
     /// Takes over new thresholds and keeps the health. A run that already exceeds a lowered threshold is
     /// decided by the next result of its kind.
     pub fn retune(&mut self, params: &ProbeParams) {
@@ -201,6 +213,25 @@ mod tests {
         }
         let refused = ProbeResult::Failed(ProbeFailure::Refused);
         assert!(judge.on_result(Duration::from_secs(2), &refused).is_some());
+    }
+
+    #[test]
+    fn what_was_known_of_a_backend_is_taken_over_and_not_told_again() {
+        let refused = ProbeResult::Failed(ProbeFailure::Refused);
+        let now = Duration::from_secs(1);
+        let results = |health, results: &[ProbeResult]| {
+            let mut judge = Judge::taking_over(&params(2, 2), health);
+            let told = |result| Some(judge.on_result(now, result)?.to);
+            results.iter().map(told).collect::<Vec<_>>()
+        };
+        use Health::{Down, Unknown, Up};
+        let ok = ProbeResult::Ok;
+        assert_eq!(results(Unknown, &[ok]), [Some(Up)]);
+        assert_eq!(
+            results(Up, &[ok, refused, refused]),
+            [None, None, Some(Down)]
+        );
+        assert_eq!(results(Down, &[refused, ok, ok]), [None, None, Some(Up)]);
     }
 
     fn params(rise: u32, fall: u32) -> ProbeParams {

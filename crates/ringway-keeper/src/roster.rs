@@ -101,8 +101,8 @@ impl Roster {
     }
 
     /// Takes over a new list. A backend with the same key and address keeps its health, its place in the
-    /// schedule and the probe under way, whatever its parameters; all others join as unknown, spread like
-    /// those of a start.
+    /// schedule and the probe under way, whatever its parameters; all others join as what is known of
+    /// them, spread like those of a start.
     pub(crate) fn assign(&mut self, time: Duration, assignment: Assignment) {
         let Assignment {
             targets,
@@ -158,7 +158,7 @@ impl Roster {
         let window = first_window(target.params.interval, fleet_added);
         let cadence = Cadence::new(time, &target.params, window, position, self.random.next());
         let (key, moment) = (target.key, cadence.due());
-        let judge = Judge::new(&target.params);
+        let judge = Judge::taking_over(&target.params, target.known);
         self.moments.insert((moment, key));
         self.slots.insert(
             key,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_health::{Check, ProbeParams, ProbeResult, Transition};
+use ringway_health::{Check, Health, ProbeParams, ProbeResult, Transition};
 
 /// Which backend a verdict is about; chosen by the caller, who also keeps it stable across
 /// [`KeeperHandle::update`](crate::KeeperHandle::update).
@@ -43,6 +43,8 @@ pub struct Target {
     pub check: Arc<Check>,
     /// How often, how long, and how many results in a row decide.
     pub params: ProbeParams,
+    /// What it is taken for until now, by another keeper. Of no effect for one that this keeper has.
+    pub known: Health,
 }
 
 /// Where verdicts go. Called on the keeper's thread, which probes nothing meanwhile: an implementation queues

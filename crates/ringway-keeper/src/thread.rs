@@ -70,6 +70,7 @@ pub enum SpawnError {
 #[derive(Debug)]
 pub struct KeeperHandle {
     mailbox: Arc<Mailbox>,
+    thread_id: i32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -99,8 +100,9 @@ pub fn spawn(params: KeeperParams, sink: Arc<dyn VerdictSink>) -> Result<KeeperH
         .spawn(move || run_thread(cpu, theirs, keep, &report))
         .map_err(SpawnError::Thread)?;
     match outcome.recv() {
-        Ok(Ok(())) => Ok(KeeperHandle {
+        Ok(Ok(thread_id)) => Ok(KeeperHandle {
             mailbox,
+            thread_id,
             thread: Some(thread),
         }),
         Ok(Err(error)) => {
@@ -115,9 +117,14 @@ pub fn spawn(params: KeeperParams, sink: Arc<dyn VerdictSink>) -> Result<KeeperH
 }
 
 impl KeeperHandle {
+    /// The kernel's number of its thread.
+    pub fn thread_id(&self) -> i32 {
+        self.thread_id
+    }
+
     /// Replaces the targets. One with the same key and address keeps its health, its place in the schedule
-    /// and the probe under way, also when its parameters change; others are dropped, or join as unknown with
-    /// their first probes spread. `fleet_count` is as in [`KeeperParams`].
+    /// and the probe under way, also when its parameters change; others are dropped, or join as
+    /// [`Target::known`] with their first probes spread. `fleet_count` is as in [`KeeperParams`].
     ///
     /// Returns at once; of several calls in a row only the last may be seen.
     pub fn update(&self, targets: Vec<Target>, fleet_count: usize) {
@@ -171,7 +178,7 @@ fn run_thread<F: Future<Output = ()>>(
     cpu: Option<usize>,
     mailbox: Arc<Mailbox>,
     keep: impl FnOnce(Inbox) -> F,
-    report: &SyncSender<Result<(), SpawnError>>,
+    report: &SyncSender<Result<i32, SpawnError>>,
 ) {
     let _guard = AbortOnPanic;
     let mut runtime = match pin(cpu).and_then(|()| build_runtime().map_err(ring_error)) {
@@ -185,7 +192,8 @@ fn run_thread<F: Future<Output = ()>>(
     runtime.block_on(async {
         match Inbox::new(mailbox) {
             Ok(inbox) => {
-                let _ = report.send(Ok(()));
+                let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+                let _ = report.send(Ok(thread_id));
                 keep(inbox).await;
             }
             Err(error) => {

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Recorder, keeper, key, params, results, target};
-use ringway_health::{Check, Excerpt, ProbeFailure, ProbeResult, StatusRange, http_request};
+use ringway_health::{
+    Check, Excerpt, Health, ProbeFailure, ProbeResult, StatusRange, http_request,
+};
 use ringway_keeper::{ProbeAddress, Target, spawn};
 use socket2::SockRef;
 
@@ -53,6 +55,7 @@ fn third_result(address: ProbeAddress, check: Check, timeout_ms: u64) -> ProbeRe
         preface: Arc::default(),
         check: Arc::new(check),
         params: params(timeout_ms, timeout_ms),
+        known: Health::Unknown,
     };
     let recorder = Recorder::new();
     let handle = spawn(keeper(vec![target]), recorder.clone()).unwrap();

@@ -55,6 +55,26 @@ fn drain(listener: &TcpListener) -> usize {
 }
 
 #[test]
+fn what_another_keeper_took_a_backend_for_holds_and_is_not_told_anew() {
+    let (listener, address) = listen(77);
+    drop(listener);
+    let known = |known| Target {
+        known,
+        ..target(1, address, params(20, 500))
+    };
+    let recorder = Recorder::new();
+    let handle = spawn(keeper(vec![known(Health::Down)]), recorder.clone()).unwrap();
+    recorder.wait(|events| results(key(1), events).len() >= 4);
+    assert_eq!(recorder.events().iter().filter_map(change).count(), 0);
+    // To the keeper that has it, another word of it means nothing.
+    handle.update(vec![known(Health::Up)], 1);
+    let _listener = TcpListener::bind(address).unwrap();
+    let seen = wait_for_turn(&recorder, key(1), Health::Up, 1);
+    assert_eq!(seen[seen.len() - 2..], [ProbeResult::Ok; 2], "rise");
+    handle.stop();
+}
+
+#[test]
 fn rise_and_fall_are_exact_and_every_probe_is_one_connection() {
     let (listener, address) = listen(1);
     let recorder = Recorder::new();
@@ -220,6 +240,7 @@ fn a_unix_listener_with_a_full_queue_times_out_and_recovers() {
         preface: Arc::default(),
         check: Arc::new(Check::Connect),
         params: params(50, 50),
+        known: Health::Unknown,
     };
     let recorder = Recorder::new();
     let handle = spawn(keeper(vec![target]), recorder.clone()).unwrap();

@@ -99,7 +99,7 @@ families! {
     BUILD_INFO: "ringway_build_info", Kind::Info, One, Never, ["version", "commit"],
         "The build that is running.";
     WORKERS: "ringway_workers", Kind::Gauge, One, Never, [],
-        "Worker threads, one per CPU in use.";
+        "Workers that serve, one per CPU in use; one that leaves with its last connection is none.";
 
     WORKER_BUSY: "ringway_worker_busy_seconds_total", Kind::Counter, Seconds, Always, [],
         "Time spent in turns of the loop, waiting not included.";

@@ -29,7 +29,9 @@ pub struct Scrape {
     pub topology: Arc<Topology>,
     /// What is running.
     pub build: BuildInfo,
-    /// Each worker's counts.
+    /// How many workers serve.
+    pub serving_workers: u64,
+    /// The counts of each worker's number, of those that have left, too: the sums over them never fall.
     pub workers: Vec<WorkerScrape>,
     /// What control knows of each pool.
     pub pools: Vec<PoolScrape>,

@@ -15,8 +15,9 @@ use ringway_health::{BreakerState, Outliers};
 use ringway_metrics::{Topology, WorkerBlocks};
 
 use crate::access::AccessQueue;
+use crate::duty::Duty;
 use crate::outlier::{on_the_clock, since_epoch};
-use crate::spec::{BackendSpec, ListenerSpec, PoolSpec, RouteSpec, SocketSpec};
+use crate::spec::{BackendSpec, ListenerSpec, PoolSpec, RouteSpec, Share, SocketSpec};
 use crate::worker::{Worker, WorkerPool};
 
 /// What a worker is to have from now on. Lists follow the topology.
@@ -30,6 +31,12 @@ pub struct Update {
     pub routes: Vec<RouteSpec>,
     /// The pools.
     pub pools: Vec<PoolUpdate>,
+    /// Whether it goes on accepting.
+    pub duty: Duty,
+    /// Its CPU. The thread is moved by whoever tells of it.
+    pub cpu: Option<usize>,
+    /// Its share of what the process has.
+    pub share: Share,
     /// Where it counts.
     pub blocks: WorkerBlocks,
     /// What the indices mean.
@@ -56,7 +63,8 @@ pub enum AccessUpdate {
     Set(Option<AccessQueue>),
 }
 
-/// Called once, on the worker's thread, when it runs an update: an implementation queues and returns.
+/// Called once, on the worker's thread, when what it was given with has come about: an implementation queues and
+/// returns.
 pub struct Acknowledge(pub Box<dyn FnOnce() + Send>);
 
 impl fmt::Debug for Acknowledge {
@@ -153,10 +161,16 @@ impl Worker {
             sockets,
             routes,
             pools,
+            duty,
+            cpu,
+            share,
             blocks,
             topology,
             access,
         } = update;
+        self.duty = duty;
+        self.cpu = cpu;
+        self.take_share(share);
         self.blocks = blocks;
         self.histograms.follow(Arc::clone(&topology));
         self.apply_pools(pools);

@@ -19,6 +19,7 @@ mod attempt;
 mod clock;
 mod dispatch;
 mod drain;
+mod duty;
 mod effects;
 mod hand_over;
 mod inspect;
@@ -43,6 +44,7 @@ mod worker;
 pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion, LogEntry};
 pub use admission::Admission;
 pub use apply::{AccessUpdate, Acknowledge, PoolUpdate, Update};
+pub use duty::{Duty, Ended};
 pub use inspect::Inspect;
 pub use limit::Limit;
 pub use mailbox::{Lent, Message};
@@ -54,7 +56,7 @@ pub use record::labels_of;
 pub use rehearse::{PoolCopy, Reception, Visitor};
 pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
-    BUFFERS_MAX, BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, SocketSpec,
+    BUFFERS_MAX, BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, Share, SocketSpec,
     WhenBackendDown, WorkerSpec, buffer_size,
 };
 pub use start::{Mailbox, StartError, WorkerHandle, start, workers_that_fit};

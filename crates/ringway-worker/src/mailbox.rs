@@ -12,6 +12,7 @@ use ringway_metrics::WorkerHistograms;
 
 use crate::apply::{Acknowledge, Update};
 use crate::rehearse::PoolCopy;
+use crate::spec::Share;
 
 /// A listening socket of a worker.
 #[derive(Debug)]
@@ -41,13 +42,15 @@ pub enum Message {
         /// Time for connections to end by themselves.
         window: Duration,
     },
-    /// Begin to accept, where [`Opening::WhenTold`](crate::Opening) was asked for.
-    Open(SyncSender<()>),
+    /// Begin to accept, where [`Opening::WhenTold`](crate::Opening) was asked for, and tell so.
+    Open(Acknowledge),
+    /// Have this share from now on.
+    Share(Share),
     /// Show the listening sockets: copies, for whoever is to accept on them too.
     Lend(SyncSender<io::Result<Vec<Lent>>>),
-    /// These sockets, by their cookies (SO_COOKIE), are accepted on by somebody else from the next
-    /// drain on: what is queued on them is left there, and newcomers are not turned away.
-    Share(Arc<[u64]>),
+    /// These sockets, by their cookies (SO_COOKIE), are accepted on by somebody else when this worker
+    /// does not any more: what is queued on them is left there, and newcomers are not turned away.
+    NotAlone(Arc<[u64]>),
     /// Copy the histograms out for a scrape. What a scrape makes of the copy is not the worker's time.
     Histograms(SyncSender<WorkerHistograms>),
     /// Copy a pool out for somebody who asks what it would choose.

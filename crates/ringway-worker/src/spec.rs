@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ringway_balance::{AdminState, Algorithm, BackendParams, MaglevTable, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, QUEUED_BYTES_MAX};
 use ringway_health::OutlierParams;
-use ringway_metrics::{Topology, WorkerBlocks};
+use ringway_metrics::{WorkerBlocks, WorkerHistograms};
 use ringway_uring::{ConnectAddress, ListenOptions};
 use ringway_wire::ProxyVersion;
 
@@ -55,22 +55,29 @@ pub struct WorkerSpec {
     pub routes: Vec<RouteSpec>,
     /// Its pools, in the topology's order.
     pub pools: Vec<PoolSpec>,
-    /// Where it counts.
+    /// Where it counts. Who had its number before it counted in the same ones.
     pub blocks: WorkerBlocks,
-    /// What the indices mean; only handed on with histograms.
-    pub topology: Arc<Topology>,
+    /// Where it records; with what was recorded under its number before.
+    pub histograms: WorkerHistograms,
     /// Connections the whole process may hold, derived from its descriptors.
     pub connections: Arc<Limit>,
+    /// Its share of what the process has.
+    pub share: Share,
+    /// The queue to the access log, if there is one.
+    pub access: Option<AccessQueue>,
+    /// Who is told of ejections.
+    pub notices: Box<dyn NoticeSink>,
+}
+
+/// A worker's part of what all workers of a process divide among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
     /// Pipes it may hold.
     pub pipes_max: usize,
     /// Bytes it asks for per pipe.
     pub pipe_size: usize,
     /// Receive buffers it may hold: from 64 to [`BUFFERS_MAX`].
     pub buffers_max: u16,
-    /// The queue to the access log, if there is one.
-    pub access: Option<AccessQueue>,
-    /// Who is told of ejections.
-    pub notices: Box<dyn NoticeSink>,
 }
 
 /// When a worker begins to accept.

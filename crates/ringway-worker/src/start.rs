@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 
 use ringway_uring::{ReceiveStyle, Ring, RingParams, SetupError, Waker};
 
+use crate::duty::Ended;
 use crate::mailbox::Message;
 use crate::spec::{BUFFERS_MAX, WorkerSpec, buffer_size};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::Worker;
 
 /// Entries of the submission queue: what one turn stages without an extra enter.
 const SQ_ENTRIES: u32 = 512;
@@ -74,7 +75,7 @@ struct Started {
 /// [`StartError`]; the sockets of the specification are closed then.
 pub fn start(
     spec: WorkerSpec,
-    on_end: impl FnOnce(u16, Result<(), WorkerError>) + Send + 'static,
+    on_end: impl FnOnce(Ended) + Send + 'static,
 ) -> Result<WorkerHandle, StartError> {
     let index = spec.index;
     let waker = Waker::new().map_err(StartError::Thread)?;
@@ -84,8 +85,13 @@ pub fn start(
     let join = std::thread::Builder::new()
         .name(format!("ringway-wrk-{index}"))
         .spawn(move || {
-            if let Some(worker) = set_up(spec, messages, own_waker, &ready) {
-                on_end(index, worker.run());
+            if let Some(mut worker) = set_up(spec, messages, own_waker, &ready) {
+                let result = worker.run();
+                on_end(Ended {
+                    worker: index,
+                    result,
+                    histograms: worker.retire(),
+                });
             }
         })
         .map_err(StartError::Thread)?;
@@ -109,7 +115,7 @@ fn set_up(
     waker: Waker,
     ready: &SyncSender<Result<Started, StartError>>,
 ) -> Option<Worker> {
-    let params = ring_params(spec.buffers_max);
+    let params = ring_params();
     let worker = pin(&spec).and_then(|()| Worker::new(spec, &params, messages, waker));
     let (worker, answer) = match worker {
         Ok(worker) => {
@@ -151,11 +157,11 @@ pub fn workers_that_fit(most: usize) -> usize {
         buffers_lent_max: 1,
         buffers_max: 1,
         receive_style: ReceiveStyle::OneShot,
-        ..ring_params(1)
+        ..ring_params()
     };
     let mut rings = Vec::new();
     for count in 0..most {
-        for params in [&ring_params(BUFFERS_MAX), &keepers] {
+        for params in [&ring_params(), &keepers] {
             match Ring::new(params) {
                 Ok(ring) => rings.push(ring),
                 Err(SetupError::NoMemory { .. }) => return count,
@@ -167,14 +173,15 @@ pub fn workers_that_fit(most: usize) -> usize {
     most
 }
 
-fn ring_params(buffers_max: u16) -> RingParams {
+/// As many buffers as a worker may ever have: what it does not have of them is address space only.
+fn ring_params() -> RingParams {
     RingParams {
         sq_entries: SQ_ENTRIES,
         cq_entries: CQ_ENTRIES,
         buffer_size: buffer_size(),
         buffers_initial: BUFFERS_INITIAL,
         buffers_lent_max: BUFFERS_LENT_MAX,
-        buffers_max,
+        buffers_max: BUFFERS_MAX,
         receive_style: ReceiveStyle::Auto,
     }
 }

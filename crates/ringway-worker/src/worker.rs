@@ -22,6 +22,7 @@ use crate::apply::{Acknowledge, Route};
 use crate::attempt::Waiting;
 use crate::clock::Clock;
 use crate::drain::Drain;
+use crate::duty::{Duty, RingTotals};
 use crate::limit::Limit;
 use crate::mailbox::Message;
 use crate::origin::Origin;
@@ -138,6 +139,9 @@ pub(crate) struct Worker {
     /// Where bytes of several buffers are read as one.
     pub(crate) scratch: Vec<u8>,
     pub(crate) drain: Option<Drain>,
+    pub(crate) duty: Duty,
+    /// What the rings of those counted who had this number before.
+    ring_before: RingTotals,
     pub(crate) blocks: ringway_metrics::WorkerBlocks,
     pub(crate) histograms: WorkerHistograms,
     pub(crate) connections: Arc<Limit>,
@@ -166,7 +170,8 @@ impl Worker {
         mailbox: Receiver<Message>,
         waker: Waker,
     ) -> Result<Worker, StartError> {
-        let ring = Ring::new(params)?;
+        let mut ring = Ring::new(params)?;
+        ring.limit_buffers(spec.share.buffers_max);
         if spec
             .routes
             .iter()
@@ -194,7 +199,7 @@ impl Worker {
             clock,
             now,
             ring,
-            pipes: PipePool::new(spec.pipes_max, spec.pipe_size),
+            pipes: PipePool::new(spec.share.pipes_max, spec.share.pipe_size),
             slots: Slots::default(),
             chunks: Chunks::new(params.buffers_max),
             wheel: Wheel::new(now, 0),
@@ -204,7 +209,7 @@ impl Worker {
             waiting: Waiting::default(),
             memory_look_at: None,
             room: Room::Plenty,
-            supply: Supply::new(params.buffers_max),
+            supply: Supply::new(spec.share.buffers_max),
             acceptor: Acceptor::new(spec.listeners, spec.sockets, spec.opening),
             routes: spec.routes.into_iter().map(Route::from).collect(),
             pools,
@@ -216,8 +221,10 @@ impl Worker {
             ),
             scratch: Vec::new(),
             drain: None,
+            duty: Duty::Serve,
+            ring_before: RingTotals::of(&spec.blocks),
             blocks: spec.blocks,
-            histograms: WorkerHistograms::new(spec.topology),
+            histograms: spec.histograms,
             connections: spec.connections,
             access: spec.access,
             closed_count: 0,
@@ -234,7 +241,7 @@ impl Worker {
     }
 
     /// Runs until a drain has ended.
-    pub(crate) fn run(mut self) -> Result<(), WorkerError> {
+    pub(crate) fn run(&mut self) -> Result<(), WorkerError> {
         let mut batch = Vec::with_capacity(COMPLETIONS_PER_TURN);
         let mut reaped = 0;
         self.arm_mailbox();
@@ -256,6 +263,7 @@ impl Worker {
             self.advance_drain();
             self.close_condemned();
             self.acknowledge();
+            self.tell_when_vacant();
             self.relax_memory();
             self.publish(reaped);
         }
@@ -453,12 +461,13 @@ impl Worker {
                 Message::Apply(update, done) => self.apply(*update, done),
                 Message::Drain { window } => self.start_drain(window),
                 // Whoever asked may have stopped waiting: then nobody misses the answer.
-                Message::Open(reply) => {
+                Message::Open(Acknowledge(done)) => {
                     self.acceptor.open();
-                    let _ = reply.try_send(());
+                    done();
                 }
+                Message::Share(share) => self.take_share(share),
                 Message::Lend(reply) => drop(reply.try_send(self.acceptor.lend())),
-                Message::Share(cookies) => self.acceptor.share(&cookies),
+                Message::NotAlone(cookies) => self.acceptor.share(&cookies),
                 Message::Histograms(reply) => drop(reply.try_send(self.histograms.clone())),
                 Message::Pool(pool, reply) => self.tell_pool(pool, &reply),
                 Message::Ping(reply) => drop(reply.try_send(())),
@@ -467,12 +476,8 @@ impl Worker {
     }
 
     fn publish(&mut self, reaped: usize) {
-        let stats = self.ring.stats();
         let block = &self.blocks.worker;
-        block.ring.enters.store_total(stats.enters);
-        block.ring.submissions.store_total(stats.submissions);
-        block.ring.completions.store_total(stats.completions);
-        block.ring.cq_overflow.store_total(stats.cq_overflows);
+        self.ring_before.publish(self.ring.stats(), &block.ring);
         block
             .heartbeat_millis
             .set((self.now.as_micros() / 1000) as i64);

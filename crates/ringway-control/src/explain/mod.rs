@@ -18,7 +18,7 @@ pub(crate) use self::answer::Explanation;
 use self::answer::{Choice, Pool, Worker};
 use self::question::Question;
 pub(crate) use self::question::{Wrong, WrongKind};
-use crate::instance::{ANSWER_WITHIN, Instance, View, lock};
+use crate::instance::{ANSWER_WITHIN, Instance, Post, View, lock};
 
 /// From one look to the next while a reload is under way.
 const RELOAD_PAUSE: Duration = Duration::from_millis(10);
@@ -60,7 +60,8 @@ impl Instance {
         let mut choices: Vec<Choice> = Vec::new();
         if let Some(pool) = pool {
             let heard = self.hear(view, view.layout().pool_at[pool]);
-            for (worker, heard) in self.workers.iter().zip(heard) {
+            for (post, heard) in view.serving().zip(heard) {
+                let worker = &post.worker;
                 let copy = match heard {
                     Heard::Copy(copy) => copy,
                     Heard::Nothing => {
@@ -85,7 +86,7 @@ impl Instance {
             sender: visitor.sender.map(|at| at.to_string()),
             sni: visitor.name.map(|name| name.as_str().to_owned()),
             alpn: visitor.protocols.iter().map(reception::protocol).collect(),
-            worker: self.which_worker(),
+            worker: view.which_worker(),
             admission: self.admission(listener, &spec, visitor, reception.admitted),
             route: reception::route(view, listener, visitor, &reception),
             pool: pool.map(|pool| Pool {
@@ -99,31 +100,17 @@ impl Instance {
         })
     }
 
-    fn which_worker(&self) -> Worker {
-        match &self.workers[..] {
-            [only] => Worker {
-                index: Some(only.index),
-                why: "there is one worker".to_owned(),
-            },
-            workers => Worker {
-                index: None,
-                why: format!(
-                    "each of the {} workers has a socket of its own, and the kernel chooses one for each connection \
-                     by a hash of both addresses and ports with a secret of its own (SO_REUSEPORT)",
-                    workers.len()
-                ),
-            },
-        }
-    }
-
-    /// A copy of the pool from each worker.
+    /// A copy of the pool from each worker that serves.
     fn hear(&self, view: &View, pool: u16) -> Vec<Heard> {
         let mut asked = lock(&self.pool_copies);
-        for (inquiry, worker) in asked.iter_mut().zip(&self.workers) {
-            inquiry.ask(|reply| worker.mailbox.send(Message::Pool(pool, reply)));
+        let workers = || view.serving().map(|post| &post.worker);
+        for worker in workers() {
+            let inquiry = asked.entry(worker.index).or_default();
+            inquiry.ask(|reply| worker.send(Message::Pool(pool, reply)));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
-        let heard = asked.iter_mut().map(|inquiry| {
+        let heard = workers().map(|worker| {
+            let inquiry = asked.entry(worker.index).or_default();
             match inquiry.wait_until(deadline) {
                 None => Heard::Nothing,
                 // A worker that stood still may answer who asked before; it is asked again then.
@@ -141,6 +128,24 @@ impl Instance {
 }
 
 impl View {
+    fn which_worker(&self) -> Worker {
+        let workers: Vec<&Post> = self.serving().collect();
+        match &workers[..] {
+            [only] => Worker {
+                index: Some(only.worker.index),
+                why: "there is one worker".to_owned(),
+            },
+            workers => Worker {
+                index: None,
+                why: format!(
+                    "each of the {} workers has a socket of its own, and the kernel chooses one for each connection \
+                     by a hash of both addresses and ports with a secret of its own (SO_REUSEPORT)",
+                    workers.len()
+                ),
+            },
+        }
+    }
+
     /// The place in the configuration of the pool that a route leads to.
     fn pool_at(&self, route: u16) -> Option<usize> {
         let place = self.plan.pool_of(route);

@@ -1,35 +1,36 @@
 //! Everything of a reload that can fail: reading and checking the file, comparing it with what runs,
-//! binding what is new. On a thread of its own, so it may wait for a disk.
+//! binding what is new, starting workers that are. On a thread of its own, so it may wait for a disk.
 //!
 //! Invariant: what was prepared and is dropped has changed nothing; new sockets close, new files of
-//! sockets go with them.
+//! sockets go with them, and new workers, which have accepted nothing, end.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringway_config::{
-    AccessLog as Destination, BindAddress, Change, Config, Listener, LoadError, TcpOptions,
-    difference,
-};
-use ringway_uring::try_listen_options;
-use ringway_worker::{AccessQueue, SocketSpec};
+use ringway_config::{AccessLog as Destination, Change, Config, Listener, LoadError, difference};
+use ringway_metrics::{WorkerBlocks, WorkerHistograms};
+use ringway_worker::{AccessQueue, Opening, SocketSpec};
 
-use super::{Refusal, RefusalKind};
-use crate::access_log::{AccessLog, Target};
+use super::listening::{Listening, gone_files, listening};
+use super::queue::Turn;
+use super::refusal::{Refusal, RefusalKind, unacceptable};
+use crate::access_log::{AccessLog, LogState, Target};
+use crate::cpus;
+use crate::crew::Crew;
 use crate::error::StartError;
-use crate::inherited::Heirlooms;
-use crate::instance::View;
+use crate::hire::{Equipment, hire};
+use crate::instance::{Instance, Post, View, WorkerStage, WorkerView, lock};
 use crate::limits::{Limits, of_process};
 use crate::overrides::{BackendChange, Overrides};
 use crate::plan::Plan;
-use crate::sockets::{self, listen_options};
+use crate::posts::{self, Posting, Present, Role};
+use crate::sockets::LastStep;
 use crate::start::demand;
 use crate::unix_path::SocketFile;
 
 /// Keys that are read when the process starts.
-const FIXED: [&str; 4] = ["workers", "admin.bind", "admin.token_file", "log.format"];
+const FIXED: [&str; 3] = ["admin.bind", "admin.token_file", "log.format"];
 
 /// A reload that can happen.
 #[derive(Debug)]
@@ -38,8 +39,16 @@ pub(crate) struct Prepared {
     /// What it was compared with.
     pub(crate) before: Arc<View>,
     pub(crate) changes: Vec<Change>,
-    /// By worker.
+    /// What becomes of each worker, in the order of the view's posts.
+    pub(crate) postings: Vec<Posting>,
+    /// By posting, as they are told of.
     pub(crate) sockets: Vec<Vec<SocketSpec>>,
+    /// Those that are new; they wait.
+    pub(crate) hired: Crew,
+    /// What lets their sockets in.
+    pub(crate) last_steps: Vec<LastStep>,
+    /// Cookies of sockets that workers who leave have together with others.
+    pub(crate) shared: Vec<u64>,
     pub(crate) files: Vec<SocketFile>,
     /// Unix sockets that close.
     pub(crate) gone_files: Vec<PathBuf>,
@@ -64,25 +73,27 @@ impl Prepared {
     }
 }
 
-pub(crate) fn prepare(
-    path: &Path,
-    before: &Arc<View>,
-    workers: usize,
-) -> Result<Prepared, Refusal> {
+/// What a reload is prepared with.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) before: Arc<View>,
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) turn: Turn,
+}
+
+pub(crate) fn prepare(path: &Path, means: &Means) -> Result<Prepared, Refusal> {
+    let before = &means.before;
     let file = ringway_config::load_settled(path).map_err(invalid)?;
     let (overrides, config) = before.overrides.over(file);
     let changes = difference(&before.config, &config);
     refuse_fixed(before, &config, &changes)?;
-    prepare_config((config, overrides), changes, before, workers)
+    prepare_config((config, overrides), changes, means)
         .map_err(|error| unacceptable(error.to_string()))
 }
 
 /// The same for one backend; the file is not looked at.
-pub(crate) fn prepare_backend(
-    change: &BackendChange,
-    before: &Arc<View>,
-    workers: usize,
-) -> Result<Prepared, Refusal> {
+pub(crate) fn prepare_backend(change: &BackendChange, means: &Means) -> Result<Prepared, Refusal> {
+    let before = &means.before;
     let next = before.overrides.with(&before.config, change);
     let (overrides, config) = next.map_err(|missing| Refusal {
         kind: RefusalKind::NotThere,
@@ -90,43 +101,185 @@ pub(crate) fn prepare_backend(
         detail: Vec::new(),
     })?;
     let changes = difference(&before.config, &config);
-    prepare_config((config, overrides), changes, before, workers)
+    prepare_config((config, overrides), changes, means)
         .map_err(|error| unacceptable(error.to_string()))
 }
 
 fn prepare_config(
     (config, overrides): (Config, Overrides),
     changes: Vec<Change>,
-    before: &Arc<View>,
-    workers: usize,
+    means: &Means,
 ) -> Result<Prepared, StartError> {
-    let limits = of_process(demand(&config, workers));
+    let before = &means.before;
+    let postings = postings(&config, &changes, before)?;
+    // Who was told to end has nothing any more.
+    let ending = |post: &&Post| post.worker.stage() == WorkerStage::Dismissed;
+    let ending = before.posts.iter().filter(ending).count();
+    let limits = of_process(demand(&config, postings.len().saturating_sub(ending)));
     limits.check(&config)?;
     let plan = before
         .plan
         .next(&before.config, &config, &limits, &**before)?;
-    let blocks = before.blocks.iter();
-    let blocks = blocks
-        .map(|blocks| blocks.follow(before.topology(), &plan.topology))
-        .collect();
-    let bound = bind_new(&config, &plan, before, workers)?;
-    let log = log_change(&config, before, workers, &plan)?;
+    let blocks = next_blocks(before, &plan, &postings);
+    let Listening {
+        mut sockets,
+        addresses,
+        files,
+        last_steps,
+        shared,
+    } = listening(&config, &plan, before, &postings)?;
+    let mut log = log_change(&config, before, postings.len(), &plan)?;
+    // From here on its end would be more than that of files and sockets.
+    if !means.turn.take() {
+        return Err(StartError::GivenUp);
+    }
+    let staffing = Staffing {
+        means,
+        plan: &plan,
+        blocks: &blocks,
+        postings: &postings,
+    };
+    let (hired, posts) = staffing.hire(&mut sockets, &mut log)?;
     Ok(Prepared {
         gone_files: gone_files(&config, &before.config),
         view: View {
             config,
             overrides,
             plan,
-            addresses: bound.addresses,
+            addresses,
+            posts,
             blocks,
         },
         before: Arc::clone(before),
         changes,
-        sockets: bound.sockets,
-        files: bound.files,
+        postings,
+        sockets,
+        hired,
+        last_steps,
+        shared,
+        files,
         log,
         limits,
     })
+}
+
+/// What is counted under each number there ever was.
+fn next_blocks(before: &View, plan: &Plan, postings: &[Posting]) -> Vec<WorkerBlocks> {
+    let followed = before.blocks.iter();
+    let followed = followed.map(|blocks| blocks.follow(before.topology(), &plan.topology));
+    let mut blocks: Vec<WorkerBlocks> = followed.collect();
+    // Numbers are given from below: none is left out.
+    for posting in postings {
+        if usize::from(posting.number) >= blocks.len() {
+            blocks.push(WorkerBlocks::new(posting.number, &plan.topology));
+        }
+    }
+    blocks
+}
+
+/// From postings to workers.
+struct Staffing<'a> {
+    means: &'a Means,
+    plan: &'a Plan,
+    blocks: &'a [WorkerBlocks],
+    postings: &'a [Posting],
+}
+
+impl Staffing<'_> {
+    /// Starts those that are new, which take their sockets and queues; all posts, by posting.
+    fn hire(
+        &self,
+        sockets: &mut [Vec<SocketSpec>],
+        log: &mut LogChange,
+    ) -> Result<(Crew, Vec<Post>), StartError> {
+        let running_log = lock(&self.means.instance.access_log).clone();
+        let (mut hired, mut posts) = (Crew::default(), Vec::new());
+        for (at, posting) in self.postings.iter().enumerate() {
+            let mut old = self.means.before.posts.iter();
+            let is_same = |post: &&Post| post.worker.index == posting.number;
+            let worker = match old.find(is_same).filter(|_| posting.role != Role::New) {
+                Some(post) => Arc::clone(&post.worker),
+                None => {
+                    let fds = std::mem::take(&mut sockets[at]).into_iter();
+                    let own = &self.blocks[usize::from(posting.number)];
+                    let equipment = Equipment {
+                        number: posting.number,
+                        cpu: posting.cpu,
+                        sockets: fds.map(|spec| spec.fds).collect(),
+                        blocks: own.clone(),
+                        histograms: self.means.histograms_of(posting.number, self.plan),
+                        access: log.queue_of(at, running_log.as_deref(), self.plan),
+                    };
+                    let events = &self.means.instance.events;
+                    let handle = hire(self.plan, Opening::WhenTold, equipment, events)?;
+                    let worker = Arc::new(WorkerView::new(&handle, own));
+                    hired.add(handle);
+                    worker
+                }
+            };
+            posts.push(Post {
+                cpu: posting.cpu,
+                duty: posting.role.duty(),
+                worker,
+            });
+        }
+        Ok((hired, posts))
+    }
+}
+
+/// Who serves, and where, from now on. `auto` is looked at again when `workers` changes.
+fn postings(
+    config: &Config,
+    changes: &[Change],
+    before: &View,
+) -> Result<Vec<Posting>, StartError> {
+    let cpus = match changes.iter().any(|change| change.key == "workers") {
+        true => Some(cpus::place(
+            &config.workers,
+            &cpus::allowed()?,
+            cpus::quota(),
+        )?),
+        false => None,
+    };
+    let present = before.running().map(|post| Present {
+        number: post.worker.index,
+        cpu: post.cpu,
+        duty: post.duty,
+        is_dismissed: post.worker.stage() == WorkerStage::Dismissed,
+    });
+    let present: Vec<Present> = present.collect();
+    Ok(posts::next(&present, cpus.as_deref()))
+}
+
+impl Means {
+    /// What a worker of this number begins with.
+    fn histograms_of(&self, number: u16, plan: &Plan) -> WorkerHistograms {
+        let topology = Arc::clone(&plan.topology);
+        match lock(&self.instance.left).get(&number) {
+            Some(left) => {
+                let mut histograms = left.clone();
+                histograms.follow(topology);
+                histograms
+            }
+            None => WorkerHistograms::new(topology),
+        }
+    }
+}
+
+impl LogChange {
+    /// The queue of a worker that is started for this reload.
+    fn queue_of(
+        &mut self,
+        at: usize,
+        running: Option<&LogState>,
+        plan: &Plan,
+    ) -> Option<AccessQueue> {
+        match self {
+            LogChange::Keep | LogChange::Move(_) => running?.join(&plan.topology),
+            LogChange::Begin(_, queues) => queues[at].take(),
+            LogChange::End => None,
+        }
+    }
 }
 
 fn refuse_fixed(before: &View, config: &Config, changes: &[Change]) -> Result<(), Refusal> {
@@ -177,127 +330,6 @@ fn freed_buffers(before: &Config, config: &Config) -> Vec<String> {
     freed
 }
 
-/// The sockets of the new plan, those that are new with their descriptors.
-struct Bound {
-    sockets: Vec<Vec<SocketSpec>>,
-    addresses: Vec<Vec<String>>,
-    files: Vec<SocketFile>,
-}
-
-fn bind_new(
-    config: &Config,
-    plan: &Plan,
-    before: &View,
-    workers: usize,
-) -> Result<Bound, StartError> {
-    let known = known_sockets(before);
-    let is_new = |listener: usize, bind: usize| {
-        !known.contains_key(&plan.layout.socket_at[listener][bind])
-            || before
-                .layout()
-                .sockets
-                .seat(plan.layout.socket_at[listener][bind].into())
-                != plan
-                    .layout
-                    .sockets
-                    .seat(plan.layout.socket_at[listener][bind].into())
-    };
-    let listeners = config.listeners.iter().enumerate();
-    let fresh: Vec<Listener> = listeners
-        .map(|(at, listener)| {
-            let binds = listener.binds.iter().enumerate();
-            let binds = binds.filter(|(bind, _)| is_new(at, *bind));
-            Listener {
-                binds: binds.map(|(_, bind)| bind.clone()).collect(),
-                ..listener.clone()
-            }
-        })
-        .collect();
-    let mut nothing = Heirlooms::default();
-    let bound = sockets::bind_all(&fresh, workers, &mut nothing, &own_ports(before))?;
-    let by_worker = bound.by_worker.into_iter();
-    let mut fds: Vec<std::vec::IntoIter<Vec<OwnedFd>>> = by_worker.map(Vec::into_iter).collect();
-    let mut new_addresses = bound.addresses.into_iter();
-    let mut out = Bound {
-        sockets: (0..workers).map(|_| Vec::new()).collect(),
-        addresses: Vec::new(),
-        files: bound.files,
-    };
-    for (at, listener) in config.listeners.iter().enumerate() {
-        let mut fresh = new_addresses.next().unwrap_or_default().into_iter();
-        let mut addresses = Vec::new();
-        for (bind, number) in plan.layout.socket_at[at].iter().enumerate() {
-            let is_fresh = is_new(at, bind);
-            let known = known.get(number).filter(|_| !is_fresh);
-            let options = match known {
-                Some((tcp, _)) if **tcp != listener.tcp => {
-                    let options = listen_options(&listener.tcp);
-                    try_listen_options(&options).map_err(|source| StartError::Bind {
-                        listener: listener.name.clone(),
-                        address: listener.binds[bind].to_string(),
-                        source,
-                    })?;
-                    Some(options)
-                }
-                Some(_) | None => None,
-            };
-            for (worker, sockets) in out.sockets.iter_mut().enumerate() {
-                sockets.push(SocketSpec {
-                    number: (*number).into(),
-                    listener: plan.layout.listener_at[at],
-                    fds: is_fresh
-                        .then(|| fds[worker].next())
-                        .flatten()
-                        .unwrap_or_default(),
-                    options: options.clone(),
-                });
-            }
-            addresses.push(match known {
-                Some((_, address)) => (*address).clone(),
-                None => fresh.next().unwrap_or_default(),
-            });
-        }
-        out.addresses.push(addresses);
-    }
-    Ok(out)
-}
-
-/// The options and the address of every socket that is open, by its place.
-fn known_sockets(view: &View) -> HashMap<u16, (&TcpOptions, &String)> {
-    let mut known = HashMap::new();
-    for (at, listener) in view.config.listeners.iter().enumerate() {
-        let places = view.layout().socket_at[at].iter();
-        for (number, address) in places.zip(&view.addresses[at]) {
-            known.insert(*number, (&listener.tcp, address));
-        }
-    }
-    known
-}
-
-fn own_ports(view: &View) -> Vec<u16> {
-    let addresses = view.addresses.iter().flatten();
-    addresses
-        .filter_map(|address| address.parse::<std::net::SocketAddr>().ok())
-        .map(|address| address.port())
-        .collect()
-}
-
-fn gone_files(config: &Config, before: &Config) -> Vec<PathBuf> {
-    let paths = |config: &Config| -> Vec<PathBuf> {
-        let binds = config.listeners.iter().flat_map(|listener| &listener.binds);
-        binds
-            .filter_map(|bind| match bind {
-                BindAddress::Unix(path) => Some(path.clone()),
-                BindAddress::Tcp(_) => None,
-            })
-            .collect()
-    };
-    let kept = paths(config);
-    let mut gone = paths(before);
-    gone.retain(|path| !kept.contains(path));
-    gone
-}
-
 fn log_change(
     config: &Config,
     before: &View,
@@ -341,14 +373,5 @@ fn invalid(error: LoadError) -> Refusal {
         kind: RefusalKind::Unacceptable,
         error: "the configuration is invalid".to_owned(),
         detail,
-    }
-}
-
-/// The file is well, and this host cannot run it.
-pub(super) fn unacceptable(error: String) -> Refusal {
-    Refusal {
-        kind: RefusalKind::Unacceptable,
-        detail: vec![error.clone()],
-        error,
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! A file system that does not answer keeps the thread that asks it, and there is no way to get it back. So
 //! reading has a deadline, and while one that missed it is still there the file is not read again: the next would
-//! wait beside it. Invariant: at most one preparation is under way and at most one is given up.
+//! wait beside it. Invariant: at most one preparation is under way and at most one is given up; one that was given up
+//! starts no worker.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringway_config::Change;
 use tokio::sync::oneshot;
 
+use super::refusal::Refusal;
 use crate::access_log::AccessLog;
 use crate::overrides::BackendChange;
 
@@ -38,30 +42,16 @@ pub(crate) enum Wish {
 /// What changed, or why nothing did.
 pub(crate) type Outcome = Result<Vec<String>, Refusal>;
 
-/// Why a reload did not happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) kind: RefusalKind,
-    pub(crate) error: String,
-    /// One text for each thing that is wrong.
-    pub(crate) detail: Vec<String>,
-}
+/// What a preparation does that takes hold of more than files, or that nobody waits for it any more: whoever of the two is
+/// first, it or who gives it up, has it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turn(Arc<AtomicBool>);
 
-/// What kind of reason it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RefusalKind {
-    /// The file, or what it asks of this host.
-    Unacceptable,
-    /// A pool or a backend that is not there.
-    NotThere,
-    /// The instance is ending.
-    Draining,
-    /// Another process is about to take the place of this one.
-    Upgrading,
-    /// A file that does not answer.
-    Unread,
-    /// Workers that do not answer.
-    Stuck,
+impl Turn {
+    /// Whether the other has not taken it.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// How far the reload under way has come.
@@ -72,6 +62,7 @@ pub(crate) enum Stage {
         askers: Vec<Asker>,
         /// Which one, to tell it from one that was given up.
         number: u64,
+        turn: Turn,
         /// When it is given up; never what asks no file system.
         answer_at: Option<Instant>,
     },
@@ -139,19 +130,21 @@ impl Reloads {
         Some((wish, askers))
     }
 
-    /// A preparation begins: its number.
-    pub(super) fn prepare(&mut self, wish: &Wish, askers: Vec<Asker>) -> u64 {
+    /// A preparation begins: its number, and what it needs to go beyond files.
+    pub(super) fn prepare(&mut self, wish: &Wish, askers: Vec<Asker>) -> (u64, Turn) {
         self.number += 1;
         let answer_at = match wish {
             Wish::File => Some(Instant::now() + PREPARE_WITHIN),
             Wish::Backend(_) => None,
         };
+        let turn = Turn::default();
         self.stage = Stage::Preparing {
             askers,
             number: self.number,
+            turn: turn.clone(),
             answer_at,
         };
-        self.number
+        (self.number, turn)
     }
 
     /// One has ended: those who wait for it, unless it was given up before.

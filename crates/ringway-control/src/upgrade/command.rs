@@ -69,6 +69,9 @@ impl Supervisor {
     /// Starts the attempt on a thread of its own; with what it is called off.
     fn attempt(&self, relaunch: Relaunch) -> Result<Arc<AtomicBool>, StartError> {
         let instance = &self.instance;
+        // Whoever leaves has no socket any more.
+        let view = instance.view();
+        let serving = view.serving();
         let is_off = Arc::new(AtomicBool::new(false));
         let file = |file: &crate::unix_path::SocketFile| {
             let address = format!("unix:{}", file.path().display());
@@ -78,7 +81,7 @@ impl Supervisor {
         let attempt = Attempt {
             relaunch,
             version: instance.version,
-            workers: self.crew.mailboxes(),
+            workers: serving.filter_map(|post| post.worker.mailbox()).collect(),
             known: known_sockets(&instance.view()),
             asked: instance.view().overrides.tell(),
             admin: admin.map_err(thread_error)?,

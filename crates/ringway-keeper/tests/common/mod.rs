@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use ringway_health::{Check, ProbeParams, ProbeResult, Transition};
+use ringway_health::{Check, Health, ProbeParams, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, KeeperParams, ProbeAddress, Target, VerdictSink};
 
 /// A test that waits longer has failed; a busy machine does not get there.
@@ -134,6 +134,7 @@ pub(crate) fn params(interval_ms: u64, timeout_ms: u64) -> ProbeParams {
 
 pub(crate) fn target(backend: u16, address: SocketAddr, params: ProbeParams) -> Target {
     Target {
+        known: Health::Unknown,
         key: key(backend),
         address: ProbeAddress::Tcp(address),
         sources: Arc::default(),

@@ -16,7 +16,7 @@ pub(super) fn render_build(scrape: &Scrape, out: &mut Exposition) {
     let labels = [scrape.build.version.as_str(), scrape.build.commit.as_str()];
     out.family(&declare::BUILD_INFO)
         .put(&labels, None, Value::Count(1));
-    let workers = Value::Count(scrape.workers.len() as u64);
+    let workers = Value::Count(scrape.serving_workers);
     out.family(&declare::WORKERS).put(&[], None, workers);
 }
 

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use ringway_balance::{AdminState, Algorithm, BackendParams, WhenAllDown};
 use ringway_flow::{CloseHow, FlowParams, RelayMode, Timeouts};
-use ringway_metrics::{BackendNames, ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks};
+use ringway_metrics::{
+    BackendNames, ListenerNames, PoolNames, RouteNames, Topology, WorkerBlocks, WorkerHistograms,
+};
 use ringway_uring::{ConnectAddress, ListenOptions, listen_tcp, local_address};
 use ringway_worker::{
     Admission, BUFFERS_MAX, BackendSpec, EjectionNotice, Limit, ListenerSpec, Message, NoticeSink,
-    Opening, OriginSpec, PoolSpec, RouteSpec, SocketSpec, WhenBackendDown, WorkerHandle,
+    Opening, OriginSpec, PoolSpec, RouteSpec, Share, SocketSpec, WhenBackendDown, WorkerHandle,
     WorkerSpec, buffer_size, start,
 };
 
@@ -157,17 +159,19 @@ impl World {
                     .collect(),
             }],
             blocks: blocks.clone(),
-            topology,
+            histograms: WorkerHistograms::new(topology),
             connections: Arc::new(Limit::new(setting.connections)),
-            pipes_max: setting.pipes_max,
-            pipe_size: 256 * 1024,
-            buffers_max: BUFFERS_MAX,
+            share: Share {
+                pipes_max: setting.pipes_max,
+                pipe_size: 256 * 1024,
+                buffers_max: BUFFERS_MAX,
+            },
             access: None,
             notices: Box::new(Unheard),
         };
         let (end, ended) = mpsc::channel();
-        let worker = start(spec, move |_, result| {
-            result.unwrap();
+        let worker = start(spec, move |over| {
+            over.result.unwrap();
             end.send(()).unwrap();
         })
         .unwrap();

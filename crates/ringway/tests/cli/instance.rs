@@ -170,9 +170,16 @@ fn a_reload_says_what_changed_and_exits_as_its_answer_says() {
     let invalid = reload(&format!("{text}\nnothing: 1\n"));
     assert_eq!(invalid.code, Some(78), "{}", invalid.err);
     assert!(invalid.err.contains(":8:1: nothing"), "{}", invalid.err);
-    let fixed = reload(&text.replace("workers: 1", "workers: 2"));
+    let fixed = reload(&text.replace("format: json", "format: text"));
     assert_eq!(fixed.code, Some(1), "{}", fixed.err);
-    assert!(fixed.err.contains("workers: 1 -> 2"), "{}", fixed.err);
+    assert!(
+        fixed.err.contains("log.format: json -> text"),
+        "{}",
+        fixed.err
+    );
+    let more = reload(&text.replace("workers: 1", "workers: 2"));
+    assert_eq!(more.code, Some(0), "{}", more.err);
+    assert!(more.out.contains("workers: 1 -> 2\n"), "{}", more.out);
     running.signal(Signal::TERM);
     let (lines, ended) = running.end();
     assert_eq!(ended.code(), Some(0), "{lines:#?}");

@@ -65,6 +65,7 @@ mod signals;
 mod soak;
 mod sockets;
 mod sources;
+mod staff;
 mod stop;
 mod storms;
 mod timeouts;

@@ -87,14 +87,17 @@ fn greeted(client: &TcpStream) -> bool {
 
 #[test]
 fn what_128_mebibytes_do_not_carry_is_refused_and_nobody_is_killed() {
-    for relay in [Relay::Copy, Relay::Auto] {
+    // Shares are divided anew where workers come, and where they leave with what they have.
+    for (relay, workers) in [(Relay::Copy, 1), (Relay::Auto, 1), (Relay::Copy, 3)] {
         let Some(group) = MemoryGroup::new(128 * MIB) else {
             return;
         };
         let hoard = Hoard::new(b'!');
         let setup = Setup::to([hoard.address()]).relay(relay);
         let setup = setup.listener("tcp: {send_buffer: 16KiB}");
-        let ringway = setup.launch_as(Launch::Confined(group.processes())).start();
+        let setup = setup.launch_as(Launch::Confined(group.processes()));
+        let ringway = setup.clone().start();
+        ringway.reload_as(&setup.clone().workers(workers));
         let (mut clients, mut refused) = (Vec::new(), 0);
         for _ in 0..fitting(5000, 5000) {
             match try_narrow(ringway.address()) {
@@ -106,6 +109,7 @@ fn what_128_mebibytes_do_not_carry_is_refused_and_nobody_is_killed() {
             }
         }
         assert_eq!(ringway.refused("resources"), refused, "{relay:?}");
+        ringway.reload_as(&setup);
         // In the order in which they came, each after the one before it was greeted.
         let address = hoard.address();
         let accepted = hoard.close();

@@ -36,7 +36,6 @@ fn what_is_wrong_is_told_with_its_place_and_changes_nothing() {
         (good.replace("pool: p\n", "pool: q\n"), "ringway.yaml:6:"),
         (huge, "bytes"),
         (two(4, &port), "in use"),
-        (good.replace("workers: 2", "workers: 1"), "workers: 2 -> 1"),
         (good.replace("admin.sock", "other.sock"), "admin.bind"),
         (
             good.replace("admin: {", "admin: {token_file: /run/token, "),

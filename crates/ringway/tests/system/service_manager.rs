@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::backend::Server;
 use crate::broken::Interference;
 use crate::eventually::{PATIENCE, until, until_ended};
-use crate::succession::{Door, Start, Succession};
+use crate::succession::{Door, Load, Start, Succession};
 use crate::upgrade::file;
 
 const ANY: &str = "'127.0.0.1:0'";
@@ -361,6 +361,46 @@ fn sockets_of_the_manager_are_used_and_left_to_it() {
             .for_each(|client| client.join().unwrap());
         succession.until_ready();
         succession.pids.push(succession.serving());
+    }
+}
+
+/// Where they can have sockets of their own beside the manager's, and where all share those: a worker that
+/// leaves turns nobody away from what others accept on.
+#[test]
+fn workers_come_and_go_on_sockets_of_the_manager() {
+    for how in ["reuse", "alone"] {
+        let server = Server::echo(b'a');
+        let place = TempDir::new().unwrap();
+        let path = place.path().join("front.sock");
+        let script = place.path().join("activate.py");
+        fs::write(&script, ACTIVATE).unwrap();
+        let (tcp, unix) = (
+            format!("127.0.0.1:{}", free_port()),
+            format!("unix:{}", path.display()),
+        );
+        let text = |workers| file(&server, workers, &format!("'{tcp}', '{unix}'"), "");
+        let addresses = format!("{tcp},{unix}");
+        let below = ["python3", script.to_str().unwrap(), how, &addresses];
+        let start = Start {
+            below: &below,
+            ..Start::default()
+        };
+        let mut succession = Succession::launch(&text(2), &start);
+        succession.until_ready();
+        let doors = [Door::of(&tcp), Door::of(&unix)];
+        let load = Load::on(&doors);
+        for workers in [1, 3, 1, 2, 1] {
+            load.until_served(100);
+            succession.write(&text(workers));
+            let answer = succession.admin.post("/v1/reload").unwrap();
+            assert_eq!(answer.status, 200, "{how}: {}", answer.body);
+        }
+        load.until_served(100);
+        load.end();
+        let serving = succession.serving();
+        kill_process(serving, Signal::TERM).unwrap();
+        until("it has ended", || test_kill_process(serving).is_err());
+        assert!(path.exists(), "the manager's file was removed");
     }
 }
 

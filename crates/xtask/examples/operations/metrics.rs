@@ -92,6 +92,7 @@ fn scrape(workers: u16, backends: usize) -> Scrape {
         health: Some(Arc::new(HealthBlock::default())),
     };
     Scrape {
+        serving_workers: workers.into(),
         workers: (0..workers).map(worker).collect(),
         pools: vec![PoolScrape {
             backends: (0..backends).map(|_| backend()).collect(),

@@ -140,7 +140,8 @@ function fillTiles(status, sample) {
   const backends = total(Object.values(sample.health));
   const usable = backends - sample.health.down - sample.health.ejected;
   const connect = quantile(sample.stages.get("\nconnect"), status.latency?.bounds_us || [], 0.99);
-  const busiest = Math.max(...sample.workers.map((worker) => worker.busy));
+  // One that has just begun has no rate yet.
+  const busiest = Math.max(...sample.workers.map((worker) => worker.busy).filter(Number.isFinite));
   const tiles = [
     ["open", count(status.connections), "of at most " + count(status.connections_max)],
     ["new", rate(total([...sample.listeners.values()].map((listener) => listener.rate))), ""],

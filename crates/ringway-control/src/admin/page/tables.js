@@ -102,7 +102,7 @@ function workersTable() {
   const share = (row) => row.connections / row.mostConnections;
   return new Table([
     { title: "worker", sort: (row) => row.index,
-      cell: (cell, row) => setLines(cell, "worker " + row.index, "CPU " + row.cpu) },
+      cell: (cell, row) => setLines(cell, "worker " + row.index, "CPU " + row.cpu + (row.state === "leaving" ? ", leaving" : "")) },
     { title: "open", sort: (row) => row.connections,
       cell: (cell, row) => setMeter(cell, share(row), count(row.connections)) },
     number("new", (row) => row.rate, rate),

@@ -156,6 +156,7 @@ pub(super) fn populated(workers: u16) -> Scrape {
             version: "0.1.0".into(),
             commit: "abc".into(),
         },
+        serving_workers: workers.into(),
         workers: (0..workers)
             .map(|worker| counted(worker, &topology))
             .collect(),
