@@ -27,6 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) workers: Vec<Worker>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: Vec<Pool>,
+    pub(crate) routes: Vec<Route>,
 }
 
 /// What is left of a drain.
@@ -43,12 +44,40 @@ pub(crate) struct Drain {
 pub(crate) struct Worker {
     pub(crate) index: u32,
     pub(crate) cpu: u32,
+    /// `leaving` where it only keeps what connections it has.
+    pub(crate) state: String,
     /// Open now.
     pub(crate) connections: i64,
     pub(crate) connections_total: u64,
     pub(crate) received_bytes_total: u64,
     /// CPU time of its thread.
     pub(crate) busy_seconds_total: Option<f64>,
+}
+
+impl Worker {
+    /// Its number, and that it leaves, if it does.
+    pub(crate) fn name(&self) -> String {
+        let index = self.index;
+        match self.state.as_str() {
+            "leaving" => format!("{index} (leaving)"),
+            _ => index.to_string(),
+        }
+    }
+}
+
+/// Connections of one listener to one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Route {
+    pub(crate) received_bytes: Received,
+}
+
+/// Bytes by the side they came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Received {
+    pub(crate) client: u64,
+    pub(crate) backend: u64,
 }
 
 /// One listener.

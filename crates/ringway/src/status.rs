@@ -191,7 +191,7 @@ fn workers(snapshot: &Snapshot) -> Table {
     ]);
     for worker in &snapshot.workers {
         table.row([
-            worker.index.to_string(),
+            worker.name(),
             worker.cpu.to_string(),
             worker.connections.to_string(),
             worker.connections_total.to_string(),
@@ -224,7 +224,8 @@ mod tests {
             br#"{
                 "version": "1.2.3", "commit": "abc", "pid": 7, "uptime_seconds": 61.5,
                 "draining": false, "unready": null, "connections": 3, "connections_max": 900,
-                "workers": [{"index": 0, "cpu": 4, "connections": 3, "connections_total": 12}],
+                "workers": [{"index": 0, "cpu": 4, "connections": 3, "connections_total": 12},
+                    {"index": 1, "cpu": 5, "connections": 1, "connections_total": 2, "state": "leaving"}],
                 "listeners": [{"name": "web", "addresses": ["127.0.0.1:80", "[::1]:80"],
                     "pool": "p", "pools": ["p"], "connections": 3, "connections_total": 12, "refused_total": 1}],
                 "pools": [{"name": "p", "up": 1, "backends": [
@@ -251,8 +252,9 @@ pool  backend          state            active  total  failed  last check
 p     127.0.0.1:1      up                    3     12       0  1s ago
 p     127.0.0.1:2?[2J  down for 1m 15s       0      0       2  0s ago, refused
 
-worker  CPU  active  total
-0       4         3     12";
+worker       CPU  active  total
+0            4         3     12
+1 (leaving)  5         1      2";
         assert_eq!(shown, wanted);
     }
 

@@ -131,7 +131,7 @@ fn table(names: &Names, now: &Snapshot) -> Vec<String> {
     let mut lower = Table::new(&columns("worker", "CPU"));
     for worker in &now.workers {
         lower.row([
-            worker.index.to_string(),
+            worker.name(),
             worker.cpu.to_string(),
             worker.connections.to_string(),
             worker.connections_total.to_string(),

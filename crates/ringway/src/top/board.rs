@@ -92,7 +92,11 @@ impl Board {
         Totals {
             accepted: sum(|all| all.listeners.iter().map(|one| one.connections_total).sum()),
             refused: sum(|all| all.listeners.iter().map(|one| one.refused_total).sum()),
-            received_bytes: sum(|all| all.workers.iter().map(|one| one.received_bytes_total).sum()),
+            // Not those of the workers: one that leaves takes its own along.
+            received_bytes: sum(|all| {
+                let routes = all.routes.iter().map(|route| &route.received_bytes);
+                routes.map(|bytes| bytes.client + bytes.backend).sum()
+            }),
         }
     }
 
@@ -109,7 +113,7 @@ impl Board {
                 .and_then(|now| self.rate(now, busy_then));
             Row {
                 cells: vec![
-                    number(f64::from(worker.index), worker.index.to_string()),
+                    number(f64::from(worker.index), worker.name()),
                     number(f64::from(worker.cpu), worker.cpu.to_string()),
                     count(worker.connections as f64),
                     per_second(self.count_rate(

@@ -8,6 +8,7 @@ fn answer(pid: u32, uptime: f64, total: u64) -> Answer {
             "workers": [{{"index": 0, "connections_total": {total}, "received_bytes_total": {total}000,
                 "busy_seconds_total": {uptime}}}],
             "listeners": [{{"name": "web", "connections_total": {total}, "refused_total": 0}}],
+            "routes": [{{"received_bytes": {{"client": {total}000, "backend": 0}}}}],
             "pools": [{{"name": "p", "backends": [
                 {{"address": "a\u001b[2J", "state": "up", "connections_total": {total}}},
                 {{"address": "b", "state": "down", "last_failure": "refused"}},
