@@ -199,3 +199,33 @@ impl Reloads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preparation_that_was_given_up_goes_no_further() {
+        let mut reloads = Reloads::new(None);
+        let (number, own) = reloads.prepare(&Wish::File, Vec::new());
+        let Stage::Preparing { turn, .. } = &reloads.stage else {
+            panic!("{:?}", reloads.stage);
+        };
+        assert!(turn.take());
+        reloads.give_up();
+        assert!(!own.take());
+        assert!(reloads.prepared(number).is_none());
+    }
+
+    #[test]
+    fn a_preparation_that_has_gone_on_is_not_given_up() {
+        let mut reloads = Reloads::new(None);
+        let (number, own) = reloads.prepare(&Wish::File, Vec::new());
+        assert!(own.take());
+        let Stage::Preparing { turn, .. } = &reloads.stage else {
+            panic!("{:?}", reloads.stage);
+        };
+        assert!(!turn.take());
+        assert!(reloads.prepared(number).is_some());
+    }
+}
