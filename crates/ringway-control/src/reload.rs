@@ -89,6 +89,7 @@ impl Supervisor {
         let means = Means {
             before: self.instance.view(),
             instance: Arc::clone(&self.instance),
+            managers: self.managers.clone(),
             turn,
         };
         // A large file, a slow disk or a host name must not keep this thread from its signals.

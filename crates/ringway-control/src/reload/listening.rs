@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringway_config::{BindAddress, Config, Listener, TcpOptions};
 use ringway_uring::{ListenOptions, try_listen_options};
-use ringway_worker::{Message, SocketSpec};
+use ringway_worker::{Lent, Message, SocketSpec};
 use rustix::net::sockopt;
 
 use crate::error::StartError;
@@ -37,7 +37,7 @@ pub(super) struct Listening {
     pub(super) addresses: Vec<Vec<String>>,
     pub(super) files: Vec<SocketFile>,
     pub(super) last_steps: Vec<LastStep>,
-    /// Cookies of sockets that workers who leave have together with others.
+    /// Cookies of sockets that workers who leave leave to others.
     pub(super) shared: Vec<u64>,
 }
 
@@ -46,6 +46,9 @@ pub(super) struct Listening {
 struct Borrowed {
     /// Those of one worker that stays, by number.
     one: HashMap<u32, Vec<OwnedFd>>,
+    /// Those of the service manager that nobody who stays has, by number: it keeps them open, so without a
+    /// worker that accepts they would swallow connections.
+    orphans: HashMap<u32, Vec<OwnedFd>>,
     shared: Vec<u64>,
 }
 
@@ -54,9 +57,10 @@ pub(super) fn listening(
     plan: &Plan,
     before: &View,
     postings: &[Posting],
+    managers: &HashSet<u64>,
 ) -> Result<Listening, StartError> {
     let known = known_sockets(before, plan);
-    let borrowed = borrow(before, postings)?;
+    let mut borrowed = borrow(before, postings, managers)?;
     let those = |is_one: fn(Role) -> bool| -> Vec<usize> {
         let places = 0..postings.len();
         places.filter(|at| is_one(postings[*at].role)).collect()
@@ -85,6 +89,14 @@ pub(super) fn listening(
                 fds.extend(newcomers.iter().copied().zip(beside));
                 out.last_steps.extend(steps);
                 options = changed_options(tcp, &listener.tcp).map_err(failed)?;
+                let orphans = borrowed.orphans.remove(&u32::from(*number));
+                for (fd, worker) in orphans.into_iter().flatten().zip(serving.iter().cycle()) {
+                    if let Some(options) = &options {
+                        let copy = fd.try_clone().map_err(failed)?;
+                        out.last_steps.push(LastStep::Tune(copy, options.clone()));
+                    }
+                    fds.entry(*worker).or_default().push(fd);
+                }
                 // What was bound for this listener is what is new of it, in order.
                 out.addresses[at].insert(bind, (*address).clone());
             } else {
@@ -139,7 +151,11 @@ fn bind_new(
 }
 
 /// Has workers copy their sockets, where somebody begins to accept or leaves.
-fn borrow(before: &View, postings: &[Posting]) -> Result<Borrowed, StartError> {
+fn borrow(
+    before: &View,
+    postings: &[Posting],
+    managers: &HashSet<u64>,
+) -> Result<Borrowed, StartError> {
     let role_of = |number: u16| {
         let mut postings = postings.iter();
         postings
@@ -166,6 +182,7 @@ fn borrow(before: &View, postings: &[Posting]) -> Result<Borrowed, StartError> {
     };
     let mut borrowed = Borrowed::default();
     let (mut staying, mut leaving) = (HashSet::new(), HashSet::new());
+    let mut left_behind = HashMap::new();
     for (worker, answer) in asked {
         let left = deadline.saturating_duration_since(Instant::now());
         let lent = answer.recv_timeout(left);
@@ -180,10 +197,17 @@ fn borrow(before: &View, postings: &[Posting]) -> Result<Borrowed, StartError> {
             };
             if is_first {
                 borrowed.one.entry(lent.number).or_default().push(lent.fd);
+            } else if !stays && managers.contains(&cookie) {
+                left_behind.insert(cookie, lent);
             }
         }
     }
-    borrowed.shared = leaving.intersection(&staying).copied().collect();
+    left_behind.retain(|cookie, _| !staying.contains(cookie));
+    for Lent { number, fd } in left_behind.into_values() {
+        borrowed.orphans.entry(number).or_default().push(fd);
+    }
+    let is_others = |cookie: &u64| staying.contains(cookie) || managers.contains(cookie);
+    borrowed.shared = leaving.into_iter().filter(is_others).collect();
     Ok(borrowed)
 }
 

@@ -4,7 +4,7 @@
 //! Invariant: what was prepared and is dropped has changed nothing; new sockets close, new files of
 //! sockets go with them, and new workers, which have accepted nothing, end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(crate) struct Prepared {
     pub(crate) hired: Crew,
     /// What lets their sockets in.
     pub(crate) last_steps: Vec<LastStep>,
-    /// Cookies of sockets that workers who leave have together with others.
+    /// Cookies of sockets that workers who leave leave to others.
     pub(crate) shared: Vec<u64>,
     pub(crate) files: Vec<SocketFile>,
     /// Unix sockets that close.
@@ -78,6 +78,8 @@ impl Prepared {
 pub(crate) struct Means {
     pub(crate) before: Arc<View>,
     pub(crate) instance: Arc<Instance>,
+    /// Cookies of sockets that the service manager holds, too.
+    pub(crate) managers: HashSet<u64>,
     pub(crate) turn: Turn,
 }
 
@@ -127,7 +129,7 @@ fn prepare_config(
         files,
         last_steps,
         shared,
-    } = listening(&config, &plan, before, &postings)?;
+    } = listening(&config, &plan, before, &postings, &means.managers)?;
     let mut log = log_change(&config, before, postings.len(), &plan)?;
     // From here on its end would be more than that of files and sockets.
     if !means.turn.take() {

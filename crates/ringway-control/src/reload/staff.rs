@@ -126,7 +126,8 @@ impl Supervisor {
             };
             let update = Box::new(view.plan.update(&before.plan, renewal));
             send(Message::Apply(update, self.told(Event::Applied)));
-            if posting.role == Role::Returns {
+            // Its new sockets may be the manager's.
+            if posting.role != Role::Leaves {
                 send(Message::NotAlone(Arc::clone(&managers)));
             }
             left += 1;

@@ -404,6 +404,51 @@ fn workers_come_and_go_on_sockets_of_the_manager() {
     }
 }
 
+/// The manager keeps its socket open: when the worker that had it leaves, another accepts on it.
+#[test]
+fn a_socket_of_the_manager_is_taken_over_from_the_worker_that_leaves() {
+    let server = Server::echo(b'a');
+    let place = TempDir::new().unwrap();
+    let script = place.path().join("activate.py");
+    fs::write(&script, ACTIVATE).unwrap();
+    let tcp = format!("127.0.0.1:{}", free_port());
+    // One for each worker: with fewer workers, some would have none of it.
+    let addresses = [tcp.as_str(); 3].join(",");
+    let below = ["python3", script.to_str().unwrap(), "reuse", &addresses];
+    let start = Start {
+        below: &below,
+        ..Start::default()
+    };
+    let text = |workers| file(&server, workers, &format!("'{tcp}'"), "");
+    let mut succession = Succession::launch(&text(3), &start);
+    succession.until_ready();
+    let doors = [Door::of(&tcp)];
+    let load = Load::on(&doors);
+    for workers in [2, 1, 3, 1] {
+        load.until_served(100);
+        succession.write(&text(workers));
+        let answer = succession.admin.post("/v1/reload").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    load.until_served(100);
+    load.end();
+    let serving = succession.serving();
+    kill_process(serving, Signal::TERM).unwrap();
+    until("it has ended", || test_kill_process(serving).is_err());
+    // It was left to the manager as it was: whoever connects waits for the next start.
+    let visit = |_| {
+        let door = doors[0].clone();
+        thread::spawn(move || door.visit().unwrap())
+    };
+    let clients: Vec<_> = (0..20).map(visit).collect();
+    fs::write(succession.place.path().join("again"), "").unwrap();
+    clients
+        .into_iter()
+        .for_each(|client| client.join().unwrap());
+    succession.until_ready();
+    succession.pids.push(succession.serving());
+}
+
 /// A reload that takes a listener away stops accepting on the manager's socket and nothing else: whoever
 /// connects waits for the next start.
 #[test]
