@@ -26,6 +26,12 @@ fn another_parser_accepts_all_but_what_is_skipped_here() {
     }
 }
 
+#[test]
+fn a_second_checksum_of_another_length_is_one_too_many_here() {
+    let tlvs = b"\x03\x00\x04\0\0\0\0\x03\x00\x00";
+    assert!(!agree(&v2::header(0x21, 0x11, &[&[0; 12], tlvs])));
+}
+
 /// A valid header of version 2 with a few bytes replaced, which are mostly those that say what the others are.
 fn damaged_block() -> impl Strategy<Value = Vec<u8>> {
     let at = prop_oneof![

@@ -1,7 +1,6 @@
 //! What an operator asks for of one backend while the instance runs: `PATCH` on it, and `ringway backend`.
 //! Changes of the file are in `reload.rs`. Invariant of each test: what was not asked for is as before.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -9,13 +8,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mkfifoat, utimensat};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::arrivals::{Outcome, try_in};
 use crate::backend::{Server, closed_address};
-use crate::eventually::{PATIENCE, until, until_is};
+use crate::eventually::{until, until_is};
 use crate::instance::Ringway;
 use crate::peers::{connect, echoes, read_exactly};
 use crate::setup::{ALGORITHMS, Setup};
@@ -290,56 +287,6 @@ fn changes_and_reloads_at_once_are_all_answered_and_lose_no_connection() {
     assert_eq!((connects, ringway.refused("no_backend")), (0, 0));
     let reloads = ringway.metrics().sum("config_reloads_total", &[]);
     assert!((1..=20).contains(&reloads), "{reloads} reloads");
-}
-
-/// A request that is sent, and not answered yet.
-fn sent(ringway: &Ringway, method: &str, path: &str, body: &str) -> UnixStream {
-    let mut stream = UnixStream::connect(&ringway.admin.path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}");
-    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}").unwrap();
-    stream
-}
-
-/// What waits behind a reload when a drain begins is answered like that one.
-#[test]
-fn all_that_waits_for_its_turn_when_a_drain_begins_is_refused() {
-    let [a, b] = pair();
-    let setup = Setup::to([a.address(), b.address()]);
-    let mut ringway = setup.shutdown("{delay: 30s, drain: 30s}").start();
-    // A file that is at rest, and takes as long to read as somebody takes to write it.
-    let config = ringway.dir().join("ringway.yaml");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::remove_file(&config).unwrap();
-    mkfifoat(CWD, &config, Mode::RUSR | Mode::WUSR).unwrap();
-    let long_ago = Timespec {
-        tv_sec: 1,
-        tv_nsec: 0,
-    };
-    let times = Timestamps {
-        last_access: long_ago,
-        last_modification: long_ago,
-    };
-    utimensat(CWD, &config, &times, AtFlags::empty()).unwrap();
-    let mut asked = vec![sent(&ringway, "POST", "/v1/reload", "")];
-    let mut writer = fs::File::create(&config).unwrap();
-    for backend in [a.address(), b.address()] {
-        asked.push(sent(&ringway, "PATCH", &path(backend), r#"{"weight": 2}"#));
-    }
-    // Whoever came before this has been heard.
-    assert_eq!(ringway.admin.get("/readyz").unwrap().status, 200);
-    ringway.signal(Signal::TERM);
-    until("it drains", || {
-        ringway.admin.get("/readyz").unwrap().status == 503
-    });
-    writer.write_all(text.as_bytes()).unwrap();
-    drop(writer);
-    for answer in asked {
-        assert_eq!(read_exactly::<12>(answer), *b"HTTP/1.1 409");
-    }
-    ringway.signal(Signal::TERM);
-    assert_eq!(ringway.process.end().code, Some(1));
 }
 
 #[test]

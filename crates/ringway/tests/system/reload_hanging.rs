@@ -2,14 +2,16 @@
 //! no reload after it is lost.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 
 use crate::backend::Server;
-use crate::eventually::until;
+use crate::eventually::{PATIENCE, until};
 use crate::instance::Ringway;
 use crate::peers::{connect, read_exactly};
 use crate::process::Launch;
@@ -40,20 +42,76 @@ fn waiting(ringway: &Ringway) -> usize {
         .count()
 }
 
+/// A request that is sent, and not answered yet.
+fn sent(ringway: &Ringway, method: &str, path: &str, body: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(&ringway.admin.path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}");
+    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}").unwrap();
+    stream
+}
+
+fn can_hang() -> bool {
+    let can = geteuid().is_root() && Path::new("/dev/fuse").exists();
+    if !can {
+        eprintln!("not tested: needs root and /dev/fuse");
+    }
+    can
+}
+
+/// Makes the configuration another file.
+fn lead(dir: &Path, to: &str) {
+    symlink(to, dir.join("next")).unwrap();
+    fs::rename(dir.join("next"), dir.join("ringway.yaml")).unwrap();
+}
+
+/// The file system answers from now on.
+fn let_go(dir: &Path) {
+    let path = dir.join("let-go");
+    drop(fs::OpenOptions::new().write(true).open(path).unwrap());
+}
+
+/// What waits behind a reload when a drain begins is answered like that one.
+#[test]
+fn all_that_waits_for_its_turn_when_a_drain_begins_is_refused() {
+    if !can_hang() {
+        return;
+    }
+    let [a, b] = [b'a', b'b'].map(Server::echo);
+    let setup = Setup::to([a.address(), b.address()]).shutdown("{delay: 30s, drain: 30s}");
+    let mut ringway = setup.launch_as(Launch::Hanging).start();
+    let dir = ringway.dir().to_owned();
+    lead(&dir, "dead/ringway.yaml");
+    let mut asked = vec![sent(&ringway, "POST", "/v1/reload", "")];
+    until("it waits for the file", || waiting(&ringway) == 1);
+    for backend in [a.address(), b.address()] {
+        let path = format!("/v1/pools/p/backends/{backend}");
+        asked.push(sent(&ringway, "PATCH", &path, r#"{"weight": 2}"#));
+    }
+    // Whoever came before this has been heard.
+    assert_eq!(ringway.admin.get("/readyz").unwrap().status, 200);
+    ringway.signal(Signal::TERM);
+    until("it drains", || {
+        ringway.admin.get("/readyz").unwrap().status == 503
+    });
+    let_go(&dir);
+    for answer in asked {
+        assert_eq!(read_exactly::<12>(answer), *b"HTTP/1.1 409");
+    }
+    ringway.signal(Signal::TERM);
+    assert_eq!(ringway.process.end().code, Some(1));
+}
+
 #[test]
 fn a_file_that_does_not_answer_changes_nothing_and_holds_up_nothing_else() {
-    if !geteuid().is_root() || !Path::new("/dev/fuse").exists() {
-        eprintln!("not tested: needs root and /dev/fuse");
+    if !can_hang() {
         return;
     }
     let [a, b] = [b'a', b'b'].map(Server::echo);
     let ringway = Setup::to([a.address()]).launch_as(Launch::Hanging).start();
     let dir = ringway.dir().to_owned();
-    let lead = |to: &str| {
-        symlink(to, dir.join("next")).unwrap();
-        fs::rename(dir.join("next"), dir.join("ringway.yaml")).unwrap();
-    };
-    lead("dead/ringway.yaml");
+    lead(&dir, "dead/ringway.yaml");
     let said = reload_unanswered(&ringway);
     assert!(said.contains("has not answered for"), "{said}");
     // Neither those who ask again nor those who ask for something else wait for it.
@@ -80,12 +138,7 @@ fn a_file_that_does_not_answer_changes_nothing_and_holds_up_nothing_else() {
     ringway.signal(Signal::HUP);
     let said = reload_unanswered(&ringway);
     assert!(said.contains("still does not answer"), "{said}");
-    drop(
-        fs::OpenOptions::new()
-            .write(true)
-            .open(dir.join("let-go"))
-            .unwrap(),
-    );
+    let_go(&dir);
     until("what the signal asked for runs", || {
         greeting(&ringway) == b'b'
     });

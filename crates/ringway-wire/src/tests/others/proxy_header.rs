@@ -43,7 +43,7 @@ fn is_stricter(reason: Reason, bytes: &[u8], other: &Other<'_>) -> bool {
         | Reason::LineTooLong => is_v1,
         // It has no bound on a block, and does not verify checksums.
         Reason::TooLong | Reason::ChecksumMismatch => !is_v1,
-        Reason::ChecksumForm => !is_v1 && checksums(other) != 1,
+        Reason::ChecksumForm => !is_v1 && !has_one_checksum(other),
         // It looks at the vectors when they are asked for.
         Reason::TlvTruncated => !is_v1 && other.tlvs().any(|tlv| tlv.is_err()),
         Reason::Address
@@ -63,10 +63,10 @@ fn is_stricter(reason: Reason, bytes: &[u8], other: &Other<'_>) -> bool {
     }
 }
 
-/// Checksums that are as long as they have to be.
-fn checksums(other: &Other<'_>) -> usize {
+/// Whether there is one checksum, as long as it has to be; a shorter or longer one it calls an error.
+fn has_one_checksum(other: &Other<'_>) -> bool {
     let is_checksum = |tlv: &Result<OtherTlv<'_>, Error>| matches!(tlv, Ok(OtherTlv::Crc32c(_)));
-    other.tlvs().filter(is_checksum).count()
+    other.tlvs().all(|tlv| tlv.is_ok()) && other.tlvs().filter(is_checksum).count() == 1
 }
 
 fn compare(header: &ProxyHeader<'_>, other: &Other<'_>) {
