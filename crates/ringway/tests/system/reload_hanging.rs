@@ -72,7 +72,7 @@ fn let_go(dir: &Path) {
     drop(fs::OpenOptions::new().write(true).open(path).unwrap());
 }
 
-/// What waits behind a reload when a drain begins is answered like that one.
+/// What waits behind a reload when a drain begins is refused when that one ends, here by a file that is none.
 #[test]
 fn all_that_waits_for_its_turn_when_a_drain_begins_is_refused() {
     if !can_hang() {
@@ -83,12 +83,12 @@ fn all_that_waits_for_its_turn_when_a_drain_begins_is_refused() {
     let mut ringway = setup.launch_as(Launch::Hanging).start();
     let dir = ringway.dir().to_owned();
     lead(&dir, "dead/ringway.yaml");
-    let mut asked = vec![sent(&ringway, "POST", "/v1/reload", "")];
+    let reload = sent(&ringway, "POST", "/v1/reload", "");
     until("it waits for the file", || waiting(&ringway) == 1);
-    for backend in [a.address(), b.address()] {
+    let waiting = [a.address(), b.address()].map(|backend| {
         let path = format!("/v1/pools/p/backends/{backend}");
-        asked.push(sent(&ringway, "PATCH", &path, r#"{"weight": 2}"#));
-    }
+        sent(&ringway, "PATCH", &path, r#"{"weight": 2}"#)
+    });
     // Whoever came before this has been heard.
     assert_eq!(ringway.admin.get("/readyz").unwrap().status, 200);
     ringway.signal(Signal::TERM);
@@ -96,7 +96,8 @@ fn all_that_waits_for_its_turn_when_a_drain_begins_is_refused() {
         ringway.admin.get("/readyz").unwrap().status == 503
     });
     let_go(&dir);
-    for answer in asked {
+    assert_eq!(read_exactly::<12>(reload), *b"HTTP/1.1 422");
+    for answer in waiting {
         assert_eq!(read_exactly::<12>(answer), *b"HTTP/1.1 409");
     }
     ringway.signal(Signal::TERM);
