@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::access_line::write_line;
 use crate::clock::unix_millis;
 use crate::error::StartError;
+use crate::instance::lock;
 use crate::plan::Plan;
 
 /// Records a worker may be ahead of the log: a second of 8000 connections.
@@ -74,8 +75,7 @@ impl LogState {
     pub(crate) fn join(&self, names: &Arc<Topology>) -> Option<AccessQueue> {
         let writer = self.writer.get()?.clone();
         let (producer, entries) = RingBuffer::new(QUEUE_RECORDS);
-        let joined = self.joined.lock();
-        joined.unwrap_or_else(PoisonError::into_inner).push(Queue {
+        lock(&self.joined).push(Queue {
             entries,
             names: Arc::clone(names),
         });
@@ -165,11 +165,7 @@ impl AccessLog {
 
     /// Writes what comes from now on to another file.
     pub(crate) fn move_to(&self, target: Target) {
-        *self
-            .state
-            .moved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(target);
+        *lock(&self.state.moved) = Some(target);
         self.wake();
     }
 
@@ -247,9 +243,7 @@ impl Writer {
     fn take_turn(&mut self) -> usize {
         let epoch_unix_millis = unix_millis() - millis(self.epoch.elapsed());
         let mut taken = 0;
-        let joined = self.state.joined.lock();
-        self.queues
-            .append(&mut joined.unwrap_or_else(PoisonError::into_inner));
+        self.queues.append(&mut lock(&self.state.joined));
         // Looked at before they are emptied: what was queued before an end was dropped is written.
         self.queues
             .retain(|queue| !queue.entries.is_abandoned() || !queue.entries.is_empty());
@@ -305,8 +299,7 @@ impl Writer {
     }
 
     fn move_on(&mut self) {
-        let moved = self.state.moved.lock();
-        let Some(target) = moved.unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some(target) = lock(&self.state.moved).take() else {
             return;
         };
         self.flush();

@@ -49,13 +49,10 @@ impl Ledger {
     pub(crate) fn tell(&mut self, notice: &EjectionNotice, topology: &Topology, history: &History) {
         let weight = self.weigh(notice);
         // What it is about may be gone by now: then there is nobody left to name.
-        let Some(pool) = topology.pools.get(usize::from(notice.pool)) else {
+        let Some((pool, backend)) = names(topology, notice.pool, notice.backend.get()) else {
             return;
         };
-        let Some(backend) = pool.backends.get(notice.backend.as_usize()) else {
-            return;
-        };
-        let (pool, backend, worker) = (&pool.name, &backend.address, notice.worker);
+        let worker = notice.worker;
         match notice.change {
             Change::Ejected { lasts, cause } => {
                 let (seconds, reason) = (lasts.as_secs_f64(), eject_label(cause));
@@ -74,10 +71,7 @@ impl Ledger {
             Change::Returned(cause) => {
                 let reason = return_label(cause);
                 match weight {
-                    Weight::Last => {
-                        info!(pool, backend, worker, reason, "no longer ejected");
-                        history.note(pool, backend, "returned", reason);
-                    }
+                    Weight::Last => tell_returned((pool, backend), worker, reason, history),
                     Weight::First | Weight::Minor => {
                         debug!(pool, backend, worker, reason, "no longer ejected here");
                     }
@@ -99,15 +93,8 @@ impl Ledger {
             if !workers.remove(&worker) || !workers.is_empty() {
                 continue;
             }
-            let pool = topology.pools.get(usize::from(*pool));
-            let names = pool.and_then(|pool| {
-                let backend = pool.backends.get(usize::from(*backend))?;
-                Some((&pool.name, &backend.address))
-            });
-            if let Some((pool, backend)) = names {
-                let reason = "worker_left";
-                info!(pool, backend, worker, reason, "no longer ejected");
-                history.note(pool, backend, "returned", reason);
+            if let Some(names) = names(topology, *pool, *backend) {
+                tell_returned(names, worker, "worker_left", history);
             }
         }
         self.out.retain(|_, workers| !workers.is_empty());
@@ -139,6 +126,24 @@ impl Ledger {
             Change::HalfOpen | Change::Trying => Weight::Minor,
         }
     }
+}
+
+/// The names of a pool and of a backend of it, while they are there.
+fn names(topology: &Topology, pool: u16, backend: u16) -> Option<(&str, &str)> {
+    let pool = topology.pools.get(usize::from(pool))?;
+    let backend = pool.backends.get(usize::from(backend))?;
+    Some((&pool.name, &backend.address))
+}
+
+/// The last worker that left a backend out does so no more.
+fn tell_returned(
+    (pool, backend): (&str, &str),
+    worker: u16,
+    reason: &'static str,
+    history: &History,
+) {
+    info!(pool, backend, worker, reason, "no longer ejected");
+    history.note(pool, backend, "returned", reason);
 }
 
 const fn eject_label(cause: EjectCause) -> &'static str {

@@ -107,6 +107,12 @@ impl View {
         posts.filter(|post| post.duty == Duty::Serves)
     }
 
+    /// What was known here of the worker that another configuration has.
+    pub(crate) fn post_of(&self, other: &Post) -> Option<&Post> {
+        let mut posts = self.posts.iter();
+        posts.find(|post| Arc::ptr_eq(&post.worker, &other.worker))
+    }
+
     /// What a worker counts.
     pub(crate) fn own(&self, post: &Post) -> &WorkerBlocks {
         &self.blocks[usize::from(post.worker.index)]

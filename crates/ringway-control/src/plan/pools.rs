@@ -136,6 +136,7 @@ pub(super) fn planned_pools(
     let mut planned: Vec<Arc<PlannedPool>> = (0..layout.pools.len())
         .map(|at| leaving(at).unwrap_or_else(|| Arc::clone(&vacant)))
         .collect();
+    let outgoing = outgoing_ports();
     let places = layout.pool_at.iter().zip(&layout.backend_at);
     for (pool, (at, own)) in config.pools.iter().zip(places) {
         let at = usize::from(*at);
@@ -152,6 +153,7 @@ pub(super) fn planned_pools(
             _ => Arc::new(planned_pool(
                 pool,
                 own,
+                &outgoing,
                 &planned_before(previous, layout, at),
             )?),
         };
@@ -178,6 +180,7 @@ fn planned_before<'a>(
 fn planned_pool(
     pool: &Pool,
     own: &[u16],
+    outgoing: &RangeInclusive<u16>,
     before: &[Option<&PlannedBackend>],
 ) -> Result<PlannedPool, StartError> {
     let leaving = |before: &Option<&PlannedBackend>| match before {
@@ -185,10 +188,9 @@ fn planned_pool(
         None => PlannedBackend::vacant(),
     };
     let mut backends: Vec<PlannedBackend> = before.iter().map(leaving).collect();
-    let outgoing = outgoing_ports();
     for (backend, at) in pool.backends.iter().zip(own) {
         let limit = backends[usize::from(*at)].limit.take();
-        backends[usize::from(*at)] = planned_backend(pool, backend, &outgoing, limit)?;
+        backends[usize::from(*at)] = planned_backend(pool, backend, outgoing, limit)?;
     }
     let table = match pool.algorithm {
         Algorithm::Maglev => {

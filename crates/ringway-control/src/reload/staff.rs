@@ -61,9 +61,11 @@ impl Supervisor {
         let mut moves = Vec::new();
         for post in &view.posts {
             let number = post.worker.index;
-            let mut old = before.posts.iter();
-            let old = old.find(|old| Arc::ptr_eq(&old.worker, &post.worker));
-            let Some(from) = old.map(|old| old.cpu).filter(|cpu| *cpu != post.cpu) else {
+            let Some(from) = before
+                .post_of(post)
+                .map(|old| old.cpu)
+                .filter(|cpu| *cpu != post.cpu)
+            else {
                 continue;
             };
             let threads = [Some(post.worker.thread_id), self.keepers.thread_of(number)];
@@ -149,8 +151,7 @@ impl Supervisor {
 fn tell_changes(postings: &[Posting], view: &View, before: &View) {
     for (posting, post) in postings.iter().zip(&view.posts) {
         let (worker, cpu) = (posting.number, posting.cpu);
-        let mut old = before.posts.iter();
-        let old = old.find(|old| Arc::ptr_eq(&old.worker, &post.worker));
+        let old = before.post_of(post);
         let connections = post.worker.block.connections.value();
         match (posting.role, old) {
             (Role::New, _) => info!(worker, cpu, "a worker begins"),
