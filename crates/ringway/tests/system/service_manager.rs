@@ -313,26 +313,80 @@ fn free_port() -> u16 {
     crate::backend::closed_address().port()
 }
 
+/// A balancer below a manager that has bound these addresses; the directory is to outlive it.
+fn activated(how: &str, addresses: &[&str], text: &str) -> (TempDir, Succession) {
+    let place = TempDir::new().unwrap();
+    let script = place.path().join("activate.py");
+    fs::write(&script, ACTIVATE).unwrap();
+    let addresses = addresses.join(",");
+    let below = ["python3", script.to_str().unwrap(), how, &addresses];
+    let start = Start {
+        below: &below,
+        ..Start::default()
+    };
+    let mut succession = Succession::launch(text, &start);
+    succession.until_ready();
+    (place, succession)
+}
+
+fn reload(succession: &Succession, text: &str) {
+    succession.write(text);
+    let answer = succession.admin.post("/v1/reload").unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// A reload for each of these numbers of workers, with connections before and after it.
+fn reload_under_load(
+    succession: &Succession,
+    doors: &[Door],
+    workers: &[u16],
+    text: impl Fn(u16) -> String,
+) {
+    let load = Load::on(doors);
+    for workers in workers {
+        load.until_served(100);
+        reload(succession, &text(*workers));
+    }
+    load.until_served(100);
+    load.end();
+}
+
+fn end_serving(succession: &Succession) {
+    let serving = succession.serving();
+    kill_process(serving, Signal::TERM).unwrap();
+    until("it has ended", || test_kill_process(serving).is_err());
+}
+
+/// Nobody accepts now, and nobody is refused: these wait for the next start.
+fn visits_wait_for_the_next_start(succession: &mut Succession, doors: &[Door]) {
+    let visit = |door: &Door| {
+        let door = door.clone();
+        thread::spawn(move || door.visit().unwrap())
+    };
+    let clients: Vec<_> = doors.iter().map(visit).collect();
+    begin_again(succession);
+    clients
+        .into_iter()
+        .for_each(|client| client.join().unwrap());
+    succession.until_ready();
+    succession.pids.push(succession.serving());
+}
+
+fn begin_again(succession: &Succession) {
+    fs::write(succession.place.path().join("again"), "").unwrap();
+}
+
 /// The manager keeps the sockets: whoever connects while nothing runs is served by the next start.
 #[test]
 fn sockets_of_the_manager_are_used_and_left_to_it() {
     for how in ["reuse", "alone"] {
         let server = Server::echo(b'a');
-        let place = TempDir::new().unwrap();
-        let path = place.path().join("front.sock");
-        let script = place.path().join("activate.py");
-        fs::write(&script, ACTIVATE).unwrap();
+        let sockets = TempDir::new().unwrap();
+        let path = sockets.path().join("front.sock");
         let (port, unix) = (free_port(), format!("unix:{}", path.display()));
         let tcp = format!("127.0.0.1:{port}");
         let text = file(&server, 3, &format!("'{tcp}', '{unix}'"), "");
-        let addresses = format!("{tcp},{unix}");
-        let below = ["python3", script.to_str().unwrap(), how, &addresses];
-        let start = Start {
-            below: &below,
-            ..Start::default()
-        };
-        let mut succession = Succession::launch(&text, &start);
-        succession.until_ready();
+        let (_place, mut succession) = activated(how, &[&tcp, &unix], &text);
         let doors = [Door::of(&tcp), Door::of(&unix)];
         for _ in 0..20 {
             doors.iter().for_each(|door| door.visit().unwrap());
@@ -349,18 +403,7 @@ fn sockets_of_the_manager_are_used_and_left_to_it() {
         kill_process(new, Signal::TERM).unwrap();
         assert_eq!(succession.ended(new), Some(0));
         assert!(path.exists(), "the manager's file was removed");
-        // Nobody accepts now, and nobody is refused.
-        let visit = |door: &Door| {
-            let door = door.clone();
-            thread::spawn(move || door.visit().unwrap())
-        };
-        let clients: Vec<_> = doors.iter().map(visit).collect();
-        fs::write(succession.place.path().join("again"), "").unwrap();
-        clients
-            .into_iter()
-            .for_each(|client| client.join().unwrap());
-        succession.until_ready();
-        succession.pids.push(succession.serving());
+        visits_wait_for_the_next_start(&mut succession, &doors);
     }
 }
 
@@ -370,36 +413,17 @@ fn sockets_of_the_manager_are_used_and_left_to_it() {
 fn workers_come_and_go_on_sockets_of_the_manager() {
     for how in ["reuse", "alone"] {
         let server = Server::echo(b'a');
-        let place = TempDir::new().unwrap();
-        let path = place.path().join("front.sock");
-        let script = place.path().join("activate.py");
-        fs::write(&script, ACTIVATE).unwrap();
+        let sockets = TempDir::new().unwrap();
+        let path = sockets.path().join("front.sock");
         let (tcp, unix) = (
             format!("127.0.0.1:{}", free_port()),
             format!("unix:{}", path.display()),
         );
         let text = |workers| file(&server, workers, &format!("'{tcp}', '{unix}'"), "");
-        let addresses = format!("{tcp},{unix}");
-        let below = ["python3", script.to_str().unwrap(), how, &addresses];
-        let start = Start {
-            below: &below,
-            ..Start::default()
-        };
-        let mut succession = Succession::launch(&text(2), &start);
-        succession.until_ready();
+        let (_place, succession) = activated(how, &[&tcp, &unix], &text(2));
         let doors = [Door::of(&tcp), Door::of(&unix)];
-        let load = Load::on(&doors);
-        for workers in [1, 3, 1, 2, 1] {
-            load.until_served(100);
-            succession.write(&text(workers));
-            let answer = succession.admin.post("/v1/reload").unwrap();
-            assert_eq!(answer.status, 200, "{how}: {}", answer.body);
-        }
-        load.until_served(100);
-        load.end();
-        let serving = succession.serving();
-        kill_process(serving, Signal::TERM).unwrap();
-        until("it has ended", || test_kill_process(serving).is_err());
+        reload_under_load(&succession, &doors, &[1, 3, 1, 2, 1], text);
+        end_serving(&succession);
         assert!(path.exists(), "the manager's file was removed");
     }
 }
@@ -408,45 +432,16 @@ fn workers_come_and_go_on_sockets_of_the_manager() {
 #[test]
 fn a_socket_of_the_manager_is_taken_over_from_the_worker_that_leaves() {
     let server = Server::echo(b'a');
-    let place = TempDir::new().unwrap();
-    let script = place.path().join("activate.py");
-    fs::write(&script, ACTIVATE).unwrap();
     let tcp = format!("127.0.0.1:{}", free_port());
-    // One for each worker: with fewer workers, some would have none of it.
-    let addresses = [tcp.as_str(); 3].join(",");
-    let below = ["python3", script.to_str().unwrap(), "reuse", &addresses];
-    let start = Start {
-        below: &below,
-        ..Start::default()
-    };
     let text = |workers| file(&server, workers, &format!("'{tcp}'"), "");
-    let mut succession = Succession::launch(&text(3), &start);
-    succession.until_ready();
-    let doors = [Door::of(&tcp)];
-    let load = Load::on(&doors);
-    for workers in [2, 1, 3, 1] {
-        load.until_served(100);
-        succession.write(&text(workers));
-        let answer = succession.admin.post("/v1/reload").unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.body);
-    }
-    load.until_served(100);
-    load.end();
-    let serving = succession.serving();
-    kill_process(serving, Signal::TERM).unwrap();
-    until("it has ended", || test_kill_process(serving).is_err());
-    // It was left to the manager as it was: whoever connects waits for the next start.
-    let visit = |_| {
-        let door = doors[0].clone();
-        thread::spawn(move || door.visit().unwrap())
-    };
-    let clients: Vec<_> = (0..20).map(visit).collect();
-    fs::write(succession.place.path().join("again"), "").unwrap();
-    clients
-        .into_iter()
-        .for_each(|client| client.join().unwrap());
-    succession.until_ready();
-    succession.pids.push(succession.serving());
+    // One for each worker: with fewer workers, some would have none of it.
+    let (_place, mut succession) = activated("reuse", &[tcp.as_str(); 3], &text(3));
+    let door = Door::of(&tcp);
+    let doors = std::slice::from_ref(&door);
+    reload_under_load(&succession, doors, &[2, 1, 3, 1], text);
+    end_serving(&succession);
+    // It was left to the manager as it was.
+    visits_wait_for_the_next_start(&mut succession, &vec![door; 20]);
 }
 
 /// A reload that takes a listener away stops accepting on the manager's socket and nothing else: whoever
@@ -454,26 +449,14 @@ fn a_socket_of_the_manager_is_taken_over_from_the_worker_that_leaves() {
 #[test]
 fn a_reload_leaves_the_socket_of_a_removed_listener_to_the_manager() {
     let server = Server::echo(b'a');
-    let place = TempDir::new().unwrap();
-    let script = place.path().join("activate.py");
-    fs::write(&script, ACTIVATE).unwrap();
     let (stays, goes) = (free_port(), free_port());
     let [stays, goes] = [stays, goes].map(|port| format!("127.0.0.1:{port}"));
-    let addresses = format!("{stays},{goes}");
-    let below = ["python3", script.to_str().unwrap(), "reuse", &addresses];
-    let start = Start {
-        below: &below,
-        ..Start::default()
-    };
     let both = file(&server, 1, &format!("'{stays}', '{goes}'"), "");
-    let mut succession = Succession::launch(&both, &start);
-    succession.until_ready();
+    let (_place, mut succession) = activated("reuse", &[&stays, &goes], &both);
     let one = file(&server, 1, &format!("'{stays}'"), "");
     let [stays, goes] = [stays, goes].map(|at| Door::of(&at));
     goes.visit().unwrap();
-    succession.write(&one);
-    let answer = succession.admin.post("/v1/reload").unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    reload(&succession, &one);
     let waiting = goes.clone();
     let waiting = thread::spawn(move || waiting.visit().unwrap());
     stays.visit().unwrap();
@@ -486,7 +469,7 @@ fn a_reload_leaves_the_socket_of_a_removed_listener_to_the_manager() {
     succession.write(&both);
     kill_process(new, Signal::TERM).unwrap();
     assert_eq!(succession.ended(new), Some(0));
-    fs::write(succession.place.path().join("again"), "").unwrap();
+    begin_again(&succession);
     waiting.join().unwrap();
     succession.until_ready();
     succession.pids.push(succession.serving());
@@ -515,16 +498,8 @@ fn sockets_that_are_none_are_refused_and_those_of_nobody_told() {
         );
     }
     // Open, and of another address than the file's.
-    let place = TempDir::new().unwrap();
-    let script = place.path().join("activate.py");
-    fs::write(&script, ACTIVATE).unwrap();
     let other = format!("127.0.0.1:{}", free_port());
-    let start = Start {
-        below: &["python3", script.to_str().unwrap(), "alone", &other],
-        ..Start::default()
-    };
-    let mut succession = Succession::launch(&file(&server, 1, ANY, ""), &start);
-    succession.until_ready();
+    let (_place, mut succession) = activated("alone", &[&other], &file(&server, 1, ANY, ""));
     succession.pids.push(succession.serving());
     let log = succession.log();
     assert!(log.contains("is not used") && log.contains(&other), "{log}");
