@@ -13,6 +13,14 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    fn of(holds: bool) -> Verdict {
+        if holds {
+            Verdict::Holds
+        } else {
+            Verdict::Violated
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Verdict::Holds => "yes",
@@ -36,11 +44,7 @@ pub(super) struct Row {
 impl Row {
     /// `value` must be at most `limit`; `shown` is how the value is printed.
     pub(super) fn at_most(invariant: &str, value: f64, limit: f64, shown: &str) -> Row {
-        let verdict = if value <= limit {
-            Verdict::Holds
-        } else {
-            Verdict::Violated
-        };
+        let verdict = Verdict::of(value <= limit);
         Row {
             value: Some(value),
             ..Row::new(invariant, shown, &format!("<= {limit}"), verdict)
@@ -49,11 +53,7 @@ impl Row {
 
     /// `value` must be at least `limit`.
     pub(super) fn at_least(invariant: &str, value: f64, limit: f64, shown: &str) -> Row {
-        let verdict = if value >= limit {
-            Verdict::Holds
-        } else {
-            Verdict::Violated
-        };
+        let verdict = Verdict::of(value >= limit);
         Row {
             value: Some(value),
             ..Row::new(invariant, shown, &format!(">= {limit}"), verdict)
@@ -62,11 +62,7 @@ impl Row {
 
     /// `value` must be `due`.
     pub(super) fn exactly(invariant: &str, value: u64, due: u64) -> Row {
-        let verdict = if value == due {
-            Verdict::Holds
-        } else {
-            Verdict::Violated
-        };
+        let verdict = Verdict::of(value == due);
         Row {
             value: Some(value as f64),
             ..Row::new(invariant, &value.to_string(), &due.to_string(), verdict)
