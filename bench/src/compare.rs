@@ -300,11 +300,10 @@ impl Comparison {
         }
         let peak = median(&peaks).unwrap_or_default();
         let bulk = median(&streams).map(|gigabit| gigabit * 1e9 / 8.0);
-        // A rate is a whole number, and far below what would not fit.
-        let bulk_rate = bulk.map(|bulk| (bulk * PEAK_SHARE) as u64);
+        // Rates are whole numbers, and far below what would not fit.
         let rate = Rate {
             round_trips: (peak * PEAK_SHARE) as u32,
-            bulk_bytes: bulk_rate.unwrap_or(1).max(1),
+            bulk_bytes: bulk.map(|bulk| ((bulk * PEAK_SHARE) as u64).max(1)),
         };
         if rate.round_trips == 0 {
             self.note(format!(
@@ -318,7 +317,7 @@ impl Comparison {
             peer: peer.name.clone(),
             peak,
             rate: rate.round_trips,
-            bulk_rate,
+            bulk_rate: rate.bulk_bytes,
         });
         Some(rate)
     }

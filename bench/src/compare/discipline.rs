@@ -321,9 +321,8 @@ impl Discipline {
             extent.duration.as_millis(),
             extent.warmup.as_millis()
         );
-        let bulk = rate.map_or_else(String::new, |rate| {
-            format!(" --bulk-rate {}", rate.bulk_bytes)
-        });
+        let bulk = rate.and_then(|rate| rate.bulk_bytes);
+        let bulk = bulk.map_or_else(String::new, |bytes| format!(" --bulk-rate {bytes}"));
         let rate = rate.map_or_else(String::new, |rate| format!(" --rate {}", rate.round_trips));
         match self.load {
             Load::RoundTrips { bytes, connections } => words(&format!(
@@ -395,7 +394,7 @@ mod tests {
         for discipline in &ALL {
             let rate = discipline.is_paced().then_some(Rate {
                 round_trips: 1000,
-                bulk_bytes: 1_000_000,
+                bulk_bytes: Some(1_000_000),
             });
             let mut line = vec!["ringway-bench".to_owned()];
             line.extend(discipline.command(&extent, rate));

@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) struct Rate {
     pub(crate) round_trips: u32,
     /// Of the streams beside them, if there are any.
-    pub(crate) bulk_bytes: u64,
+    pub(crate) bulk_bytes: Option<u64>,
 }
 
 /// The figures of a sample, by [`Metric::key`] and a few more names.
