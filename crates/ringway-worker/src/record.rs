@@ -129,8 +129,11 @@ impl Worker {
         self.blocks.pools[pool].retransmitted_segments[peer(side)].add(segments);
     }
 
-    /// The flow is over: everything it took is given back, and its end is written down.
+    /// The flow is over: its end is written down, then everything it took is given back. Who sees
+    /// that a connection is gone finds it among the closed ones.
     pub(crate) fn finish(&mut self, slot: u32, ended: Ended) {
+        let refused = self.count_end(slot, ended);
+        self.log_end(slot, ended, refused);
         self.release_backend(slot);
         self.wheel.cancel(slot);
         let held = self.slots.remove(slot);
@@ -145,38 +148,49 @@ impl Worker {
         self.blocks.listeners[usize::from(listener)]
             .connections
             .decrement();
+    }
+
+    /// Returns why it was turned away, if it was.
+    fn count_end(&mut self, slot: u32, ended: Ended) -> Option<RefusedReason> {
+        let held = self.slots.get(slot);
+        let route = usize::from(held.route);
         let refused = refused_as(held.inspection.as_deref(), ended);
         match refused {
             // Counted where none could be chosen.
             Some(RefusedReason::NoBackend) => {}
             Some(reason) => {
-                let refused = &self.blocks.listeners[usize::from(listener)].refused;
-                refused[reason].increment();
+                let listener = usize::from(self.routes[route].listener);
+                self.blocks.listeners[listener].refused[reason].increment();
             }
             None => {
-                let closed = &self.blocks.routes[usize::from(held.route)].closed;
                 let (side, reason) = labels_of(ended);
-                closed[side][reason].increment();
+                self.blocks.routes[route].closed[side][reason].increment();
             }
         }
         // One that was never routed belongs to no route.
-        let is_routed = held.inspection.is_none();
-        if is_routed {
+        if held.inspection.is_none() {
             let total = self.now.since(held.flow.born()).as_micros() as u64;
-            self.histograms.stages[usize::from(held.route)][Stage::Total].record(total);
+            self.histograms.stages[route][Stage::Total].record(total);
         }
-        if let Some(mut record) = held.record {
-            record.ended = self.now;
-            for side in Side::BOTH.into_iter().filter(|_| is_routed) {
-                record.received_bytes[side] = held.flow.received_bytes(side);
-                record.sent_bytes[side] = held.flow.sent_bytes(side);
-            }
-            record.conclusion = match refused {
-                Some(reason) => Conclusion::Refused(reason),
-                None => Conclusion::Closed(ended),
-            };
-            self.log_access(*record);
+        refused
+    }
+
+    fn log_end(&mut self, slot: u32, ended: Ended, refused: Option<RefusedReason>) {
+        let held = self.slots.get_mut(slot);
+        let Some(mut record) = held.record.take() else {
+            return;
+        };
+        record.ended = self.now;
+        let is_routed = held.inspection.is_none();
+        for side in Side::BOTH.into_iter().filter(|_| is_routed) {
+            record.received_bytes[side] = held.flow.received_bytes(side);
+            record.sent_bytes[side] = held.flow.sent_bytes(side);
         }
+        record.conclusion = match refused {
+            Some(reason) => Conclusion::Refused(reason),
+            None => Conclusion::Closed(ended),
+        };
+        self.log_access(*record);
     }
 }
 

@@ -223,6 +223,22 @@ fn deadlines_close_with_their_reason() {
 }
 
 #[test]
+fn a_connection_that_is_gone_is_among_the_closed_ones() {
+    let world = World::new(Setting::default());
+    for count in 1..=500 {
+        drop(world.pair());
+        while world.blocks.worker.connections.value() != 0 {
+            std::hint::spin_loop();
+        }
+        let closes: u64 = [Side::Client, Side::Backend]
+            .map(|side| closed(&world, side, CloseReason::Fin))
+            .iter()
+            .sum();
+        assert_eq!(closes, count);
+    }
+}
+
+#[test]
 fn a_drain_ends_quiet_connections_and_then_the_worker() {
     for mode in [RelayMode::Auto, RelayMode::UringSplice] {
         let mut world = World::new(Setting::of(mode));
