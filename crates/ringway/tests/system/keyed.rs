@@ -85,6 +85,17 @@ pub(crate) fn send(mut to: impl Write, key: u64, total: u64) {
     }
 }
 
+/// Sends random chunks until it is `enough`: how many bytes that were.
+pub(crate) fn send_until(mut to: impl Write, key: u64, enough: impl Fn() -> bool) -> u64 {
+    let (mut stream, mut total) = (Keyed::new(key), 0);
+    while !enough() {
+        let chunk = stream.chunk(u64::MAX);
+        to.write_all(chunk).unwrap();
+        total += chunk.len() as u64;
+    }
+    total
+}
+
 /// Receives in random chunks until the end: how many bytes came, all of them right.
 pub(crate) fn receive(mut from: impl Read, key: u64) -> (u64, End) {
     let (mut stream, mut sizes, mut total) = (Keyed::new(key), Dice(!key), 0);
