@@ -85,7 +85,7 @@ impl Pool {
         let verdict = |backend: BackendIndex| {
             let place = &self.backends[backend.as_usize()];
             let obstacle = place.withheld().or(match place.standing {
-                Standing::Out => place.failing(),
+                Standing::Last | Standing::Out => place.failing(),
                 Standing::Spare if asked != Some(Standing::Spare) => place.failing(),
                 Standing::Primary | Standing::Backup | Standing::Spare => None,
             });

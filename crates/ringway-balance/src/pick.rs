@@ -1,8 +1,8 @@
 //! The choice of a backend for a new connection: which tier, then which member, by one match.
 //!
 //! **Invariant:** what is chosen is offered by its owner, not tried before and not full; it is up, or the pool
-//! fails open because every such backend is down or ejected. If such a backend exists, one is chosen. Nothing
-//! allocates.
+//! fails open because every such backend is down or ejected, or has failed this very connection. If such a backend
+//! exists, one is chosen. Nothing allocates.
 
 use crate::draw::Draw;
 use crate::params::Algorithm;
@@ -30,7 +30,7 @@ pub enum Pick {
 pub enum PickMode {
     /// It is up.
     Normal,
-    /// It is down or ejected, and so is every other that is left: the pool fails open.
+    /// It is down or ejected, and so is every other that has not failed this connection: the pool fails open.
     FailOpen,
 }
 
@@ -76,6 +76,9 @@ impl Pool {
         let backends = &mut self.backends;
         let mut pickable = |backend| !tried.contains(backend) && !is_full(backend);
         for tier in self.tiers.in_order() {
+            if tier.standing == Standing::Last && !self.tiers.all_before_last_are_in(tried) {
+                break;
+            }
             let chosen = match self.algorithm {
                 Algorithm::RoundRobin => round_robin::pick(tier, backends, &mut pickable),
                 Algorithm::LeastConnections => {
@@ -91,7 +94,7 @@ impl Pool {
             };
             if let Some(backend) = chosen {
                 let mode = match tier.standing {
-                    Standing::Spare => PickMode::FailOpen,
+                    Standing::Spare | Standing::Last => PickMode::FailOpen,
                     Standing::Primary | Standing::Backup | Standing::Out => mode,
                 };
                 return Pick::Chosen { backend, mode };
@@ -101,12 +104,8 @@ impl Pool {
     }
 
     fn why_none_is_left(&self, tried: &Tried) -> NoBackend {
-        let mut members = self
-            .tiers
-            .in_order()
-            .into_iter()
-            .flat_map(|tier| tier.members());
-        if members.all(|&backend| tried.contains(backend)) {
+        let is_last_tried = || self.tiers.last.is_within(tried);
+        if self.tiers.all_before_last_are_in(tried) && is_last_tried() {
             NoBackend::AllTried
         } else {
             NoBackend::AllFull

@@ -1,11 +1,13 @@
 //! The backends that may be picked now, sorted by who comes first.
 //!
 //! Sorting happens after a change, not at each pick. **Invariant:** every member is offered by its owner (weight
-//! above zero, active); members are all up, or, when the pool fails open, all down, and spares are ejected; sorting never allocates.
+//! above zero, active); members are all up, or, when the pool fails open, all down; spares are ejected, and the last are
+//! down by their checks; sorting never allocates.
 
 use crate::params::WhenAllDown;
 use crate::pick::{NoBackend, PickMode};
 use crate::pool::{AdminState, Backend, BackendIndex, Eligibility};
+use crate::tried::Tried;
 
 /// Where a backend stands after sorting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(crate) enum Standing {
     Backup,
     /// Ejected, and asked when nobody else can be picked.
     Spare,
+    /// Down by its checks while others are up, and asked when the connection has failed with all of those.
+    Last,
     /// In none.
     Out,
 }
@@ -26,6 +30,7 @@ pub(crate) struct Tiers {
     pub(crate) primary: Tier,
     pub(crate) backup: Tier,
     pub(crate) spare: Tier,
+    pub(crate) last: Tier,
     /// How a member is picked, or why there is none.
     pub(crate) serving: Result<PickMode, NoBackend>,
 }
@@ -46,6 +51,7 @@ impl Tiers {
             primary: Tier::with_capacity(Standing::Primary, backend_count),
             backup: Tier::with_capacity(Standing::Backup, backend_count),
             spare: Tier::with_capacity(Standing::Spare, backend_count),
+            last: Tier::with_capacity(Standing::Last, backend_count),
             serving: Err(NoBackend::Empty),
         }
     }
@@ -62,16 +68,17 @@ impl Tiers {
         self.primary.clear();
         self.backup.clear();
         self.spare.clear();
+        self.last.clear();
         for (backend, place) in backends.iter_mut().zip(0..) {
             let is_member = backend.is_offered() && Some(backend.is_up()) == wants_up;
-            // Ejected, for otherwise it would be a member; and not held to be down by its checks.
-            let is_spare =
-                has_spares && backend.is_offered() && backend.eligibility == Eligibility::Up;
-            let tier = match (is_member, backend.backup) {
-                (true, false) => &mut self.primary,
-                (true, true) => &mut self.backup,
-                (false, _) if is_spare => &mut self.spare,
-                (false, _) => {
+            let is_spare = has_spares && backend.is_offered() && !is_member;
+            let tier = match (is_member, backend.eligibility) {
+                (true, _) if backend.backup => &mut self.backup,
+                (true, _) => &mut self.primary,
+                // Ejected, for otherwise it would be a member.
+                (false, Eligibility::Up) if is_spare => &mut self.spare,
+                (false, Eligibility::Down) if is_spare => &mut self.last,
+                (false, Eligibility::Up | Eligibility::Down) => {
                     backend.standing = Standing::Out;
                     continue;
                 }
@@ -82,8 +89,17 @@ impl Tiers {
     }
 
     /// The tiers in the order in which they are asked.
-    pub(crate) fn in_order(&self) -> [&Tier; 3] {
-        [&self.primary, &self.backup, &self.spare]
+    pub(crate) fn in_order(&self) -> [&Tier; 4] {
+        [&self.primary, &self.backup, &self.spare, &self.last]
+    }
+
+    /// Whether a connection has failed with everybody who is not down by the checks. That some are full is no reason to
+    /// ask those that are down.
+    pub(crate) fn all_before_last_are_in(&self, tried: &Tried) -> bool {
+        let [primary, backup, spare, _] = self.in_order();
+        [primary, backup, spare]
+            .iter()
+            .all(|tier| tier.is_within(tried))
     }
 
     /// Bounds what round robin remembers by what the new shares could have produced. A credit earned under larger
@@ -97,7 +113,7 @@ impl Tiers {
                 Standing::Primary => backend.credit.clamp(-primary, primary),
                 Standing::Backup => backend.credit.clamp(-backup, backup),
                 Standing::Spare => backend.credit.clamp(-spare, spare),
-                Standing::Out => 0,
+                Standing::Last | Standing::Out => 0,
             };
         }
     }
@@ -157,6 +173,13 @@ impl Tier {
     /// The members in the order of the pool's list.
     pub(crate) fn members(&self) -> &[BackendIndex] {
         &self.members
+    }
+
+    /// Whether all members have been tried.
+    pub(crate) fn is_within(&self, tried: &Tried) -> bool {
+        // More than were tried cannot all have been.
+        self.members.len() <= tried.len()
+            && self.members.iter().all(|&member| tried.contains(member))
     }
 
     /// The sum of the members' shares.

@@ -74,10 +74,12 @@ fn expected(
             NoBackend::AllWithdrawn
         });
     }
-    let (mode, wanted) = match (
-        offered().any(|b| b.eligibility == Eligibility::Up),
-        when_all_down,
-    ) {
+    let any_up = offered().any(|b| b.eligibility == Eligibility::Up);
+    let any_down = offered().any(|b| b.eligibility == Eligibility::Down);
+    let has_failed_with_all_up = offered().all(|b| b.eligibility == Eligibility::Down || b.tried);
+    let is_last_resort = any_up && any_down && has_failed_with_all_up;
+    let (mode, wanted) = match (any_up, when_all_down) {
+        (true, WhenAllDown::Try) if is_last_resort => (PickMode::FailOpen, Eligibility::Down),
         (true, _) => (PickMode::Normal, Eligibility::Up),
         (false, WhenAllDown::Try) => (PickMode::FailOpen, Eligibility::Down),
         (false, WhenAllDown::Refuse) => return Err(NoBackend::AllDown),
@@ -90,9 +92,12 @@ fn expected(
             .map(|(place, _)| place)
             .collect()
     };
-    let chosen_tier = [places(false), places(true)]
-        .into_iter()
-        .find(|tier| !tier.is_empty());
+    // Among those that are asked last, a backup is like any other.
+    let tiers = match is_last_resort && any_up {
+        true => vec![[places(false), places(true)].concat()],
+        false => vec![places(false), places(true)],
+    };
+    let chosen_tier = tiers.into_iter().find(|tier| !tier.is_empty());
     let any_untried = offered().any(|b| b.eligibility == wanted && !b.tried);
     let reason = if any_untried {
         NoBackend::AllFull

@@ -139,8 +139,9 @@ fn an_ejected_backend_is_the_last_resort_where_the_pool_fails_open() {
     assert_eq!(bench.pick_with(&tried(&[0, 2]), &[]), fail_open(1));
     assert_eq!(bench.pick_with(&tried(&[0]), &[2]), fail_open(1));
     bench.pool.set_eligibility(at(1), Eligibility::Down);
-    let nobody = bench.pick_with(&tried(&[0, 2]), &[]);
-    assert_eq!(nobody, none(NoBackend::AllTried));
+    assert_eq!(bench.pick_with(&tried(&[0, 2]), &[]), fail_open(1));
+    let nobody = bench.pick_with(&tried(&[0]), &[2]);
+    assert_eq!(nobody, none(NoBackend::AllFull));
 }
 
 #[test]

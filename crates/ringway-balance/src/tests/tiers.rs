@@ -1,7 +1,7 @@
 //! Who may be picked at all, in every algorithm: tiers, states, limits, failing open, and the named reasons.
 
 use super::*;
-use crate::{AdminState, Eligibility};
+use crate::{AdminState, Ejection, Eligibility};
 
 /// Runs the check with a pool of each algorithm.
 fn in_each(backends: &[BackendParams], when_all_down: WhenAllDown, check: impl Fn(&mut Bench)) {
@@ -148,17 +148,41 @@ fn all_down_refuses_when_told_to() {
 }
 
 #[test]
-fn down_backends_are_not_tried_because_the_others_are_full_or_tried() {
-    in_each(&primaries(&[1, 1, 1]), WhenAllDown::Try, |bench| {
+fn down_backends_are_not_tried_because_the_others_are_full() {
+    for when_all_down in [WhenAllDown::Try, WhenAllDown::Refuse] {
+        in_each(&primaries(&[1, 1, 1]), when_all_down, |bench| {
+            bench.pool.set_eligibility(at(0), Eligibility::Down);
+            for (tries, full) in [(&[][..], &[1, 2][..]), (&[1], &[2])] {
+                assert_eq!(
+                    bench.pick_with(&tried(tries), full),
+                    none(NoBackend::AllFull)
+                );
+            }
+        });
+    }
+}
+
+/// What the checks have seen is older than what this connection has.
+#[test]
+fn a_connection_that_failed_with_all_others_tries_those_that_are_down() {
+    let backends = [params(0, 1), params(1, 1), backup(2, 1)];
+    in_each(&backends, WhenAllDown::Try, |bench| {
         bench.pool.set_eligibility(at(0), Eligibility::Down);
+        assert_eq!(bench.pick_with(&tried(&[1]), &[]), normal(2));
+        assert_eq!(bench.pick_with(&tried(&[1, 2]), &[]), fail_open(0));
         assert_eq!(
-            bench.pick_with(&Tried::new(), &[1, 2]),
+            bench.pick_with(&tried(&[1, 2]), &[0]),
             none(NoBackend::AllFull)
         );
         assert_eq!(
-            bench.pick_with(&tried(&[1]), &[2]),
-            none(NoBackend::AllFull)
+            bench.pick_with(&tried(&[0, 1, 2]), &[]),
+            none(NoBackend::AllTried)
         );
+        bench.pool.set_ejection(at(1), Ejection::Out);
+        assert_eq!(bench.pick_with(&tried(&[2]), &[]), fail_open(1));
+    });
+    in_each(&backends, WhenAllDown::Refuse, |bench| {
+        bench.pool.set_eligibility(at(0), Eligibility::Down);
         assert_eq!(
             bench.pick_with(&tried(&[1, 2]), &[]),
             none(NoBackend::AllTried)

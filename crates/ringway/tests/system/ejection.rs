@@ -233,6 +233,28 @@ fn a_health_check_that_recovers_ends_an_ejection() {
     assert_eq!(in_state(&ringway, "ejected"), [0, 0]);
 }
 
+/// Nothing has looked at the first since it has returned, and nobody ejects the other.
+#[test]
+fn a_backend_that_is_down_is_the_last_resort() {
+    let mut returned = Server::echo(b'r');
+    let mut last = Server::echo(b'l');
+    returned.kill();
+    let ringway = Setup::to([returned.address(), last.address()])
+        .health("{interval: 1h, fall: 1}")
+        .pool("outlier: off")
+        .start();
+    until("one is up", || {
+        (0..2).map(|n| ringway.backend_state(n)).eq(["down", "up"])
+    });
+    returned.start();
+    assert_eq!(ask(ringway.address()), b'l');
+    last.kill();
+    for _ in 0..10 {
+        assert_eq!(ask(ringway.address()), b'r');
+    }
+    assert_eq!(failures(&ringway), [0, 10]);
+}
+
 /// The defaults, two workers, clients all the time. A backend is stopped so that its port refuses, which cuts what
 /// it has; clients that had not reached it must not notice.
 #[test]

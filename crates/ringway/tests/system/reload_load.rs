@@ -247,18 +247,22 @@ fn many_reloads_leave_nothing_behind() {
     let cycle = 120;
     let warm = 2 * cycle;
     (0..=warm).for_each(run);
-    let (before, taken) = (looks(), memory());
+    let before = looks();
     let rounds = reloads.div_ceil(cycle) * cycle;
-    (warm + 1..=warm + rounds).for_each(run);
-    until_is("descriptors and threads", before, looks);
-    let now = memory();
-    println!("{rounds} reloads: {taken} bytes before, {now} after");
-    // The allocator's own share moves by half a megabyte from run to run, however many reloads there are:
-    // a twentieth of what is taken. What a reload leaves behind adds up to more than another one.
-    assert!(
-        now <= taken + taken / 10,
-        "{taken} bytes before, {now} after"
-    );
+    let mut taken = memory();
+    // The allocator's own share moves by half a megabyte from run to run, and by more on a slow machine; what a
+    // reload leaves behind grows again and again.
+    let grows = (0..4).all(|run_number| {
+        let first = warm + 1 + run_number * rounds;
+        (first..first + rounds).for_each(run);
+        until_is("descriptors and threads", before.clone(), looks);
+        let now = memory();
+        println!("{rounds} reloads: {taken} bytes before, {now} after");
+        let has_grown = now > taken + taken / 20;
+        taken = now;
+        has_grown
+    });
+    assert!(!grows, "each {rounds} reloads leave more memory behind");
     ringway.stop_early();
 }
 
