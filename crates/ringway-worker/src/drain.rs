@@ -18,6 +18,9 @@ const STEPS_MOST: u64 = 600;
 const STEP_US: u64 = 100_000;
 /// Parts of a connection in which shares are counted, so that few are spread like many.
 const PARTS: u64 = 1 << 16;
+/// What is owed where nobody has been quiet: so much that one that is quiet alone goes when a tenth of the window is
+/// over. It would spare nobody by waiting for longer.
+const OWED_AT_REST: u64 = PARTS / 100 * 79;
 /// After the window what was reset gets this long to be joined before the worker leaves regardless.
 const GRACE: Span = Span::from_micros(500_000);
 
@@ -28,7 +31,7 @@ pub(crate) struct Drain {
     step_at: Moment,
     step: Span,
     steps_left: u64,
-    /// Parts of connections that were due and not whole yet.
+    /// Parts of connections that are due and not closed yet.
     owed: u64,
 }
 
@@ -43,7 +46,7 @@ impl Drain {
             step_at: now.after(step),
             step,
             steps_left: steps,
-            owed: 0,
+            owed: OWED_AT_REST,
         }
     }
 
@@ -56,11 +59,16 @@ impl Drain {
         }
     }
 
-    /// How many of the quiet ones are closed in this step, so that the last step finds the last.
+    /// How many of the quiet ones are closed in this step: the first soon, the others at even distances, so that the
+    /// last step finds the last.
     fn share(&mut self, quiet: usize) -> usize {
-        self.owed += quiet as u64 * PARTS / self.steps_left;
-        let share = self.owed / PARTS;
-        self.owed %= PARTS;
+        let quiet = quiet as u64;
+        self.owed += (quiet + 1) * PARTS / self.steps_left;
+        let share = (self.owed / PARTS).min(quiet);
+        self.owed = match quiet {
+            0 => OWED_AT_REST,
+            _ => (self.owed - share * PARTS).min(PARTS),
+        };
         self.steps_left = (self.steps_left - 1).max(1);
         share as usize
     }
@@ -152,22 +160,60 @@ mod tests {
         shares
     }
 
+    /// In which of 300 steps one of so many is closed.
+    fn steps_of(quiet: usize) -> Vec<usize> {
+        let shares = shares(Duration::from_secs(30), quiet);
+        (0..300).filter(|step| shares[*step] > 0).collect()
+    }
+
     #[test]
     fn many_are_closed_evenly() {
         let shares = shares(Duration::from_secs(30), 10_000);
         assert_eq!(shares.len(), 300);
         assert!(
-            shares.iter().all(|share| (33..=34).contains(share)),
+            shares.iter().all(|share| (32..=34).contains(share)),
             "{shares:?}"
         );
     }
 
     #[test]
     fn few_are_spread_over_the_window_too() {
-        let shares = shares(Duration::from_secs(30), 10);
-        let steps: Vec<usize> = (0..300).filter(|step| shares[*step] > 0).collect();
+        let steps = steps_of(10);
         assert_eq!(steps.len(), 10, "{steps:?}");
-        assert!(steps[0] >= 20 && steps[9] >= 250, "{steps:?}");
+        assert!(steps[0] < 10 && steps[9] >= 240, "{steps:?}");
+        let distances = steps.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(
+            distances
+                .into_iter()
+                .all(|steps| (15..=45).contains(&steps)),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn one_that_is_quiet_alone_goes_early() {
+        let [alone] = steps_of(1)[..] else {
+            panic!("one is closed in one step");
+        };
+        assert!((20..=36).contains(&alone), "{alone}");
+        let [first, second] = steps_of(2)[..] else {
+            panic!("two are closed in two steps");
+        };
+        assert!(first < alone && (90..=160).contains(&second), "{second}");
+    }
+
+    /// One that talks for half of the window, and is quiet then.
+    #[test]
+    fn one_that_becomes_quiet_alone_goes_early_too() {
+        let mut drain = Drain::new(Moment::default(), Duration::from_secs(30));
+        let shares: Vec<usize> = (0..300)
+            .map(|step| drain.share(usize::from(step >= 150)))
+            .collect();
+        let closed = shares.iter().position(|share| *share > 0);
+        assert!(
+            closed.is_some_and(|step| (155..=170).contains(&step)),
+            "{closed:?}"
+        );
     }
 
     #[test]
