@@ -68,6 +68,8 @@ pub(crate) struct Standing {
     pub(crate) since: Duration,
     /// When the last check ended; none without checks or before the first.
     pub(crate) checked_at: Option<Duration>,
+    /// When that one began.
+    pub(crate) check_began_at: Option<Duration>,
     /// Why the last failed check failed; a success does not clear it.
     pub(crate) last_failure: Option<ProbeFailure>,
 }
@@ -159,9 +161,9 @@ impl Board {
         workers.retain(|worker| worker.index != number);
     }
 
-    /// What a backend is called from now on, because another keeper checks it, and what it is taken for.
+    /// What a backend is called from now on, because another keeper checks it, and what is known of it.
     /// Who checked it before is not listened to any more when this returns. `None` without checks.
-    pub(crate) fn hand_over(&self, pool: u16, backend: u16) -> Option<(BackendKey, Health)> {
+    pub(crate) fn hand_over(&self, pool: u16, backend: u16) -> Option<(BackendKey, Standing)> {
         let mut entries = self.write();
         let next = entries.serial + 1;
         let boards = &mut entries.pools.get_mut(usize::from(pool))?.backends;
@@ -182,7 +184,7 @@ impl Board {
             backend,
             serial: next,
         };
-        Some((key, standing.health))
+        Some((key, standing))
     }
 
     /// Whether every backend with checks has had its first.
@@ -270,6 +272,7 @@ impl Board {
         }
         let mut standing = backend.standing();
         standing.checked_at = Some(at);
+        standing.check_began_at = Some(at.saturating_sub(took));
         if let ProbeResult::Failed(failure) = result {
             standing.last_failure = Some(*failure);
         }
@@ -312,6 +315,7 @@ impl Standing {
             health: Health::Unknown,
             since,
             checked_at: None,
+            check_began_at: None,
             last_failure: None,
         }
     }

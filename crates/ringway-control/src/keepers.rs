@@ -45,7 +45,8 @@ pub(crate) fn targets(
             };
             let moves = before.get(&key).is_some_and(|had| *had != keeper);
             let handed = moves.then(|| board.hand_over(*at, *own)).flatten();
-            let (key, known) = handed.unwrap_or((key, Health::Unknown));
+            let known = handed.map(|(_, standing)| standing);
+            let key = handed.map_or(key, |(key, _)| key);
             let address = probe_address(&backend.address, check);
             by_keeper.entry(keeper).or_default().push(Target {
                 key,
@@ -54,7 +55,8 @@ pub(crate) fn targets(
                 check: Arc::new(probe_check(check, &address)),
                 address,
                 params: check.params,
-                known,
+                known: known.map_or(Health::Unknown, |known| known.health),
+                last_probe: known.and_then(|known| known.check_began_at),
             });
         }
     }
@@ -229,7 +231,12 @@ impl Keepers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ringway_health::ProbeResult;
+
     use super::*;
+    use crate::health::Verdicts;
 
     #[test]
     fn every_checked_backend_has_one_keeper_and_the_others_none() {
@@ -276,7 +283,7 @@ mod tests {
         pool.health = Some(HealthCheck::default());
         let config = Config::new(Vec::new(), vec![pool]);
         let layout = Layout::of(&config).unwrap();
-        let board = Board::new(&config, &layout);
+        let board = Arc::new(Board::new(&config, &layout));
         let owners = |by_keeper: &BTreeMap<u16, Vec<Target>>| -> HashMap<BackendKey, u16> {
             let each = by_keeper.iter();
             each.flat_map(|(keeper, own)| own.iter().map(|target| (target.key, *keeper)))
@@ -284,6 +291,15 @@ mod tests {
         };
         let before = targets(&config, &layout, &board, &[0, 1, 2], &HashMap::new());
         let had = owners(&before);
+        let verdicts = Verdicts {
+            board: Arc::clone(&board),
+            events: tokio::sync::mpsc::unbounded_channel().0,
+        };
+        let second = Duration::from_secs(1);
+        let began = |backend: u16| second * 9 + Duration::from_millis(backend.into());
+        for key in had.keys() {
+            verdicts.on_probe(*key, began(key.backend) + second, second, &ProbeResult::Ok);
+        }
         let after = targets(&config, &layout, &board, &[0, 2], &had);
         let has = owners(&after);
         assert_eq!((had.len(), has.len()), (20, 20));
@@ -295,6 +311,11 @@ mod tests {
             .iter()
             .filter(|target| has.contains_key(&target.key));
         assert_eq!(moved.count(), 0, "the keys of those that moved are new");
+        for target in after.values().flatten() {
+            let moved = !had.contains_key(&target.key);
+            let expected = moved.then(|| began(target.key.backend));
+            assert_eq!(target.last_probe, expected, "its place in the schedule");
+        }
     }
 
     #[test]

@@ -68,6 +68,19 @@ impl Cadence {
         }
     }
 
+    /// A backend that another keeper probed last, starting at `last`: the next probe comes when it would have
+    /// come there, or at once where it was under way. None where that one was left out, too: then it joins
+    /// like a new one.
+    pub fn going_on(last: Duration, now: Duration, params: &ProbeParams) -> Option<Self> {
+        let interval = params.interval.max(INTERVAL_MIN);
+        let due = last + interval;
+        (now < due + interval).then(|| Self {
+            interval,
+            due: due.max(now),
+            grid: due + interval,
+        })
+    }
+
     /// When the next probe shall start.
     pub const fn due(&self) -> Duration {
         self.due

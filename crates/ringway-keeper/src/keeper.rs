@@ -73,7 +73,8 @@ impl Keeper {
                     return Poll::Ready(());
                 }
                 if let Some(assignment) = post.assignment {
-                    self.roster.assign(time, assignment);
+                    let lost = self.start.elapsed().saturating_sub(time);
+                    self.roster.assign(time, lost, assignment);
                 }
             }
             for key in self.ready.take() {

@@ -102,8 +102,9 @@ impl Roster {
 
     /// Takes over a new list. A backend with the same key and address keeps its health, its place in the
     /// schedule and the probe under way, whatever its parameters; all others join as what is known of
-    /// them, spread like those of a start.
-    pub(crate) fn assign(&mut self, time: Duration, assignment: Assignment) {
+    /// them, where another keeper had them in its schedule or spread like those of a start. `lost` is what the
+    /// caller's clock is ahead of this time.
+    pub(crate) fn assign(&mut self, time: Duration, lost: Duration, assignment: Assignment) {
         let Assignment {
             targets,
             fleet_count,
@@ -116,16 +117,24 @@ impl Roster {
             if !seen.insert(target.key) {
                 continue; // Listed twice: the first one counts.
             }
-            match self.slots.contains_key(&target.key) {
-                true => self.retune(time, target),
-                false => added.push(target),
+            if self.slots.contains_key(&target.key) {
+                self.retune(time, target);
+                continue;
+            }
+            let last = target.last_probe.map(|last| last.saturating_sub(lost));
+            match last.and_then(|last| Cadence::going_on(last, time, &target.params)) {
+                Some(cadence) => self.join(target, cadence),
+                None => added.push(target),
             }
         }
         // The other keepers add backends at the same time, in proportion.
         let fleet_added = (added.len() * fleet_count.max(count)).div_ceil(count.max(1));
         let count = added.len();
         for (index, target) in added.into_iter().enumerate() {
-            self.join(time, target, Position { index, count }, fleet_added);
+            let window = first_window(target.params.interval, fleet_added);
+            let (position, random) = (Position { index, count }, self.random.next());
+            let cadence = Cadence::new(time, &target.params, window, position, random);
+            self.join(target, cadence);
         }
     }
 
@@ -154,9 +163,7 @@ impl Roster {
         }
     }
 
-    fn join(&mut self, time: Duration, target: Target, position: Position, fleet_added: usize) {
-        let window = first_window(target.params.interval, fleet_added);
-        let cadence = Cadence::new(time, &target.params, window, position, self.random.next());
+    fn join(&mut self, target: Target, cadence: Cadence) {
         let (key, moment) = (target.key, cadence.due());
         let judge = Judge::taking_over(&target.params, target.known);
         self.moments.insert((moment, key));
@@ -190,5 +197,75 @@ impl Random {
         let value = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         value ^ (value >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ringway_health::{Check, Health, ProbeParams};
+
+    use super::*;
+    use crate::target::ProbeAddress;
+
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    fn target(backend: u16, last_probe: Option<Duration>) -> Target {
+        let key = BackendKey {
+            pool: 0,
+            backend,
+            serial: 1,
+        };
+        Target {
+            key,
+            address: ProbeAddress::Unix("/x".into()),
+            sources: Arc::default(),
+            preface: Arc::default(),
+            check: Arc::new(Check::Connect),
+            params: ProbeParams {
+                interval: INTERVAL,
+                timeout: INTERVAL / 2,
+                rise: 1,
+                fall: 1,
+            },
+            known: Health::Up,
+            last_probe,
+        }
+    }
+
+    fn moments(roster: &Roster) -> Vec<(u16, Duration)> {
+        let moments = roster.moments.iter();
+        moments.map(|(at, key)| (key.backend, *at)).collect()
+    }
+
+    #[test]
+    fn who_comes_from_another_keeper_is_probed_when_that_one_would_have() {
+        let ms = Duration::from_millis;
+        let mut roster = Roster::new(1);
+        let targets = vec![
+            target(0, Some(ms(9_300))),
+            target(1, Some(ms(8_700))),
+            target(2, None),
+            // Left alone for longer than an interval: by a keeper that was stopped.
+            target(3, Some(ms(1_000))),
+        ];
+        let assignment = |targets: &[Target]| Assignment {
+            targets: targets.to_vec(),
+            fleet_count: 4,
+        };
+        // A second of the caller's clock did not count here.
+        roster.assign(ms(9_000), ms(1_000), assignment(&targets));
+        let now = moments(&roster);
+        assert_eq!(now[2..], [(1, ms(9_700)), (0, ms(10_300))]);
+        let spread = ms(9_000)..ms(9_100);
+        assert!(
+            now[..2].iter().all(|(_, at)| spread.contains(at)),
+            "{now:?}"
+        );
+        // To one that it has, another word of it means nothing.
+        let again: Vec<Target> = (0..4).map(|at| target(at, Some(ms(9_999)))).collect();
+        roster.assign(ms(9_000), ms(1_000), assignment(&again));
+        assert_eq!(moments(&roster), now);
     }
 }

@@ -45,6 +45,10 @@ pub struct Target {
     pub params: ProbeParams,
     /// What it is taken for until now, by another keeper. Of no effect for one that this keeper has.
     pub known: Health,
+    /// When another keeper began its last probe, since the start of
+    /// [`KeeperParams`](crate::KeeperParams): the next one comes when it would have come there. Of no effect for one
+    /// that this keeper has.
+    pub last_probe: Option<Duration>,
 }
 
 /// Where verdicts go. Called on the keeper's thread, which probes nothing meanwhile: an implementation queues

@@ -124,7 +124,8 @@ impl KeeperHandle {
 
     /// Replaces the targets. One with the same key and address keeps its health, its place in the schedule
     /// and the probe under way, also when its parameters change; others are dropped, or join as
-    /// [`Target::known`] with their first probes spread. `fleet_count` is as in [`KeeperParams`].
+    /// [`Target::known`] with their first probes where another keeper would have them, or spread. `fleet_count` is as
+    /// in [`KeeperParams`].
     ///
     /// Returns at once; of several calls in a row only the last may be seen.
     pub fn update(&self, targets: Vec<Target>, fleet_count: usize) {

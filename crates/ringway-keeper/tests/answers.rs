@@ -56,6 +56,7 @@ fn third_result(address: ProbeAddress, check: Check, timeout_ms: u64) -> ProbeRe
         check: Arc::new(check),
         params: params(timeout_ms, timeout_ms),
         known: Health::Unknown,
+        last_probe: None,
     };
     let recorder = Recorder::new();
     let handle = spawn(keeper(vec![target]), recorder.clone()).unwrap();

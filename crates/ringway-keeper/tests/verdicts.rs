@@ -241,6 +241,7 @@ fn a_unix_listener_with_a_full_queue_times_out_and_recovers() {
         check: Arc::new(Check::Connect),
         params: params(50, 50),
         known: Health::Unknown,
+        last_probe: None,
     };
     let recorder = Recorder::new();
     let handle = spawn(keeper(vec![target]), recorder.clone()).unwrap();

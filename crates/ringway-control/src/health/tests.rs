@@ -46,6 +46,7 @@ fn the_first_round_is_over_when_every_backend_was_judged() {
         health: Health::Down,
         since: Duration::from_secs(3),
         checked_at: Some(Duration::from_secs(3)),
+        check_began_at: Some(Duration::from_millis(2_999)),
         last_failure: Some(ProbeFailure::Refused),
     };
     assert_eq!(board.standing(0, 1), expected);
@@ -116,8 +117,11 @@ fn another_keeper_takes_over_what_is_known_and_the_first_is_not_heard_any_more()
     let (_, board) = board(Some(Default::default()));
     let old = board.key(0, 0).unwrap();
     assert!(transition(&board, old, Health::Down, REFUSED));
-    let (new, health) = board.hand_over(0, 0).unwrap();
-    assert_eq!((health, board.key(0, 0)), (Health::Down, Some(new)));
+    let [at, took] = [5_000, 20].map(Duration::from_millis);
+    board.note_probe(old, at, took, &REFUSED);
+    let (new, known) = board.hand_over(0, 0).unwrap();
+    assert_eq!((known.health, board.key(0, 0)), (Health::Down, Some(new)));
+    assert_eq!(known.check_began_at, Some(Duration::from_millis(4_980)));
     assert!(!transition(&board, old, Health::Up, ProbeResult::Ok));
     assert_eq!(board.standing(0, 0).health, Health::Down);
     assert!(transition(&board, new, Health::Up, ProbeResult::Ok));

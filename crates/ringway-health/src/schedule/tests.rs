@@ -300,3 +300,28 @@ fn retune_moves_a_backend_into_its_new_interval() {
     assert!(cadence.due() >= Duration::from_secs(3));
     assert!(cadence.due() < Duration::from_secs(5));
 }
+
+#[test]
+fn who_changes_keepers_keeps_its_place() {
+    let random = &mut Random(7);
+    let own = params(INTERVAL);
+    let ms = Duration::from_millis;
+    let mut cadence = Cadence::going_on(ms(3_100), ms(4_000), &own).unwrap();
+    let mut last = ms(3_100);
+    for _ in 0..50 {
+        let distance = cadence.due() - last;
+        assert!((ms(1_800)..=ms(2_200)).contains(&distance), "{distance:?}");
+        last = cadence.due();
+        cadence.on_start(last, random.next());
+    }
+    // A probe was under way, and is made again.
+    let mut cadence = Cadence::going_on(ms(3_100), ms(5_300), &own).unwrap();
+    assert_eq!(cadence.due(), ms(5_300));
+    cadence.on_start(ms(5_300), random.next());
+    assert!((ms(7_000)..=ms(7_200)).contains(&cadence.due()));
+    // Nobody has probed it for long.
+    assert!(Cadence::going_on(ms(3_100), ms(7_100), &own).is_none());
+    // Another interval counts from the same probe.
+    let cadence = Cadence::going_on(ms(3_100), ms(4_000), &params(ms(60_000))).unwrap();
+    assert_eq!(cadence.due(), ms(63_100));
+}

@@ -135,6 +135,7 @@ pub(crate) fn params(interval_ms: u64, timeout_ms: u64) -> ProbeParams {
 pub(crate) fn target(backend: u16, address: SocketAddr, params: ProbeParams) -> Target {
     Target {
         known: Health::Unknown,
+        last_probe: None,
         key: key(backend),
         address: ProbeAddress::Tcp(address),
         sources: Arc::default(),
