@@ -3,7 +3,6 @@
 //! The names of sides, reasons and refusals are those of the metrics, so that a count and the lines
 //! behind it can be matched. Everything but numbers is escaped by serde_json.
 
-use ringway_balance::BackendIndex;
 use ringway_flow::{Ended, PerSide, Why};
 use ringway_metrics::{RefusedReason, Topology};
 use ringway_uring::TcpInfo;
@@ -70,22 +69,24 @@ pub(crate) fn write_line(
     }
 }
 
-fn line<'a>(record: &AccessRecord, topology: &'a Topology, unix_millis: i64) -> Line<'a> {
+fn line<'a>(record: &'a AccessRecord, topology: &'a Topology, unix_millis: i64) -> Line<'a> {
     let pool = record.pool.map(|pool| &topology.pools[usize::from(pool)]);
-    // One that was tried in vain may have left long before the connection ended, and its name with it.
-    let name = |backend: &BackendIndex| {
-        let backend = pool?.backends.get(backend.as_usize());
-        Some(backend.map_or("", |backend| backend.address.as_str()))
+    let name = |attempt: &'a ringway_worker::Attempt| match &attempt.name {
+        Some(name) => Some(name.as_str()),
+        None => {
+            let backend = pool?.backends.get(attempt.backend.as_usize());
+            Some(backend.map_or("", |backend| backend.address.as_str()))
+        }
     };
-    let attempts = record.attempts.iter().filter_map(|(backend, outcome)| {
+    let attempts = record.attempts.iter().filter_map(|attempt| {
         Some(Attempt {
-            backend: name(backend)?,
-            outcome: outcome_label(*outcome),
+            backend: name(attempt)?,
+            outcome: outcome_label(attempt.outcome),
         })
     });
     let connected = (record.attempts.iter())
-        .find(|(_, outcome)| *outcome == AttemptOutcome::Connected)
-        .and_then(|(backend, _)| name(backend));
+        .find(|attempt| attempt.outcome == AttemptOutcome::Connected)
+        .and_then(name);
     let (side, reason, refused) = match record.conclusion {
         Conclusion::Closed(ended) => {
             let (side, reason) = labels_of(ended);
@@ -152,6 +153,7 @@ fn outcome_label(outcome: AttemptOutcome) -> &'static str {
 mod tests {
     use std::time::Duration;
 
+    use ringway_balance::BackendIndex;
     use ringway_flow::{Moment, Party};
     use ringway_metrics::{ConnectError, ListenerNames, PoolNames, RouteNames};
 
@@ -181,11 +183,16 @@ mod tests {
             accepted: Moment::from_micros(1_000_000),
             ended: Moment::from_micros(3_500_000),
             attempts: vec![
-                (
-                    BackendIndex::new(1),
-                    AttemptOutcome::Failed(ConnectError::Refused),
-                ),
-                (BackendIndex::new(0), AttemptOutcome::Connected),
+                ringway_worker::Attempt {
+                    backend: BackendIndex::new(1),
+                    outcome: AttemptOutcome::Failed(ConnectError::Refused),
+                    name: Some("10.0.0.9:80".into()),
+                },
+                ringway_worker::Attempt {
+                    backend: BackendIndex::new(0),
+                    outcome: AttemptOutcome::Connected,
+                    name: None,
+                },
             ],
             connected_us: Some(1500),
             first_byte_us: Some(2500),
@@ -216,7 +223,7 @@ mod tests {
         let expected = concat!(
             r#"{"time":"2023-11-14T22:13:20.007Z","worker":3,"listener":"w\"e\nb","pool":"p","#,
             r#""client":"192.0.2.7:4711","backend":"10.0.0.1:80","attempts":["#,
-            r#"{"backend":"10.0.0.2:80","outcome":"refused"},"#,
+            r#"{"backend":"10.0.0.9:80","outcome":"refused"},"#,
             r#"{"backend":"10.0.0.1:80","outcome":"connected"}],"#,
             r#""duration_seconds":2.5,"connected_seconds":0.0015,"first_byte_seconds":0.0025,"#,
             r#""received_bytes":{"client":1,"backend":2},"sent_bytes":{"client":2,"backend":1},"#,

@@ -27,8 +27,8 @@ pub struct AccessRecord {
     pub accepted: Moment,
     /// When it was over.
     pub ended: Moment,
-    /// The backends tried, in order, each with its outcome.
-    pub attempts: Vec<(BackendIndex, AttemptOutcome)>,
+    /// The backends tried, in order.
+    pub attempts: Vec<Attempt>,
     /// Microseconds from accept until the backend was connected.
     pub connected_us: Option<u64>,
     /// Microseconds from accept until the backend's first byte.
@@ -41,6 +41,17 @@ pub struct AccessRecord {
     pub tcp_info: PerSide<Option<TcpInfo>>,
     /// How it ended.
     pub conclusion: Conclusion,
+}
+
+/// A backend that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its place, which is its own as long as the connection has to do with it.
+    pub backend: BackendIndex,
+    /// How that ended.
+    pub outcome: AttemptOutcome,
+    /// Its name, where it failed: another may have its place when the connection is over.
+    pub name: Option<String>,
 }
 
 /// How one attempt to connect ended.

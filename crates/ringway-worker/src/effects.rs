@@ -13,7 +13,7 @@ use ringway_uring::{
 };
 use rustix::net::{RecvFlags, recv};
 
-use crate::access::AttemptOutcome;
+use crate::access::{Attempt, AttemptOutcome};
 use crate::apply::Route;
 use crate::attempt::Lack;
 use crate::dispatch::{fault, peer};
@@ -216,7 +216,11 @@ impl Worker {
         let held = self.slots.get_mut(slot);
         held.backend = Some(backend);
         if let Some(record) = &mut held.record {
-            record.attempts.push((backend, AttemptOutcome::Pending));
+            record.attempts.push(Attempt {
+                backend,
+                outcome: AttemptOutcome::Pending,
+                name: None,
+            });
         }
         self.begin_attempt(slot, usize::from(pool), backend);
         self.pools[usize::from(pool)].pool.opened(backend);

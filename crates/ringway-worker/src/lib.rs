@@ -41,7 +41,7 @@ mod supply;
 mod tag;
 mod worker;
 
-pub use access::{AccessQueue, AccessRecord, AttemptOutcome, Conclusion, LogEntry};
+pub use access::{AccessQueue, AccessRecord, Attempt, AttemptOutcome, Conclusion, LogEntry};
 pub use admission::Admission;
 pub use apply::{AccessUpdate, Acknowledge, PoolUpdate, Update};
 pub use duty::{Duty, Ended};

@@ -59,13 +59,21 @@ impl Worker {
 
     pub(crate) fn note_outcome(&mut self, slot: u32, outcome: AttemptOutcome) {
         let held = self.slots.get_mut(slot);
+        let pool = usize::from(self.routes[usize::from(held.route)].pool);
         if let Some(record) = &mut held.record
             && let Some(last) = record.attempts.last_mut()
         {
-            last.1 = outcome;
+            last.outcome = outcome;
+            last.name = match outcome {
+                AttemptOutcome::Failed(_) => {
+                    let names = &self.histograms.topology().pools[pool].backends;
+                    let backend = names.get(last.backend.as_usize());
+                    backend.map(|backend| backend.address.clone())
+                }
+                AttemptOutcome::Pending | AttemptOutcome::Connected => None,
+            };
         }
         let Some(backend) = held.backend else { return };
-        let pool = usize::from(self.routes[usize::from(held.route)].pool);
         let block = &self.blocks.backends[pool][backend.as_usize()];
         match outcome {
             AttemptOutcome::Connected => block.connections_total.increment(),

@@ -121,6 +121,38 @@ fn a_backend_that_was_tried_may_have_left_when_the_line_is_written() {
     assert!(lines.iter().any(|line| attempts(line) == 2), "{lines:?}");
 }
 
+/// Its place has another backend by then.
+#[test]
+fn a_backend_that_was_tried_keeps_its_name_when_another_has_its_place() {
+    let (server, dead) = (Server::echo(b'a'), closed_address());
+    let next = Server::echo(b'a');
+    let setup = |backends: &[SocketAddr]| Setup::to(backends).access_log(FILE);
+    let ringway = setup(&[server.address(), dead]).start();
+    let clients: Vec<TcpStream> = (0..4).map(|_| connect(ringway.address())).collect();
+    for client in &clients {
+        assert_eq!(read_exactly::<1>(client), [b'a']);
+    }
+    // Out of use, found out of use, and given away.
+    for backends in [
+        &[server.address()][..],
+        &[server.address()],
+        &[server.address(), next.address()],
+    ] {
+        ringway.rewrite(&setup(backends));
+        ringway.reload();
+    }
+    drop(clients);
+    let mut tried = Vec::new();
+    for line in ringway.json_lines("access.log", 4) {
+        assert_eq!(line["backend"], server.address().to_string());
+        let attempts = line["attempts"].as_array().unwrap();
+        let failed = attempts.iter().filter(|at| at["outcome"] == "refused");
+        tried.extend(failed.map(|at| at["backend"].clone()));
+    }
+    tried.dedup();
+    assert_eq!(tried, [json!(dead.to_string())]);
+}
+
 #[test]
 fn a_refused_connection_has_a_line_too() {
     let backend = Backend::new();
