@@ -155,6 +155,7 @@ pub(super) fn planned_pools(
                 own,
                 &outgoing,
                 &planned_before(previous, layout, at),
+                before.map(|(old, _)| &old.connect_source),
             )?),
         };
     }
@@ -182,6 +183,7 @@ fn planned_pool(
     own: &[u16],
     outgoing: &RangeInclusive<u16>,
     before: &[Option<&PlannedBackend>],
+    source_before: Option<&ConnectSource>,
 ) -> Result<PlannedPool, StartError> {
     let leaving = |before: &Option<&PlannedBackend>| match before {
         Some(before) => before.leaving(),
@@ -213,14 +215,15 @@ fn planned_pool(
         outlier: pool.outlier,
         slow_start: pool.slow_start,
         send_proxy: pool.send_proxy,
-        origin: origin(pool)?,
+        origin: origin(pool, source_before)?,
         is_checked: pool.health.is_some(),
         backends,
     })
 }
 
-/// Where its connections come from, which is tried here and now.
-fn origin(pool: &Pool) -> Result<OriginSpec, StartError> {
+/// Where its connections come from. What it has not had before is tried here and now; what it had may be away for
+/// a while, and is no reason to refuse a change of something else.
+fn origin(pool: &Pool, before: Option<&ConnectSource>) -> Result<OriginSpec, StartError> {
     let refused = |address: Option<IpAddr>| {
         let pool = pool.name.clone();
         move |source| StartError::Source {
@@ -232,13 +235,19 @@ fn origin(pool: &Pool) -> Result<OriginSpec, StartError> {
     match &pool.connect_source {
         ConnectSource::Any => Ok(OriginSpec::Any),
         ConnectSource::Addresses(addresses) => {
-            for address in addresses {
+            let had = match before {
+                Some(ConnectSource::Addresses(had)) => had.as_slice(),
+                Some(ConnectSource::Any | ConnectSource::Client) | None => &[],
+            };
+            for address in addresses.iter().filter(|address| !had.contains(address)) {
                 try_local(*address).map_err(refused(Some(*address)))?;
             }
             Ok(OriginSpec::Addresses(addresses.clone()))
         }
         ConnectSource::Client => {
-            try_foreign().map_err(refused(None))?;
+            if before != Some(&ConnectSource::Client) {
+                try_foreign().map_err(refused(None))?;
+            }
             Ok(OriginSpec::Client)
         }
     }

@@ -69,6 +69,57 @@ fn health_checks_come_from_there_too() {
     }
 }
 
+/// An address of its own that comes and goes, or nothing where that cannot be.
+fn comes_and_goes(ringway: &Ringway, action: &str) {
+    let ip = ["address", action, "10.9.9.9/32", "dev", "lo"];
+    let done = beside(&ringway.process, "ip").args(ip).status();
+    assert!(done.unwrap().success());
+}
+
+fn addresses_can_be_had() -> bool {
+    let script = "ip address add 10.9.9.9/32 dev lo && nsenter --version";
+    let mut command = Command::new("unshare");
+    let command = command.args(["--net", "sh", "-c", script]);
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let can = status.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("not tested: needs root, unshare, nsenter and ip");
+    }
+    can
+}
+
+/// What is not changed was there when it was; that it is away just now is no reason to refuse anything else.
+#[test]
+fn a_source_address_that_is_away_holds_up_no_change_of_anything_else() {
+    if !addresses_can_be_had() {
+        return;
+    }
+    let setup = |source: &str| {
+        let source = format!("connect: {{source: [{source}]}}");
+        Setup::to(["127.0.0.1:9"]).pool(&source)
+    };
+    let plain = Setup::to(["127.0.0.1:9"]);
+    let ringway = plain.launch_as(Launch::Apart).start();
+    comes_and_goes(&ringway, "add");
+    ringway.reload_as(&setup("10.9.9.9"));
+    comes_and_goes(&ringway, "del");
+    let backend = "/v1/pools/p/backends/127.0.0.1:9";
+    for change in [r#"{"weight": 5}"#, r#"{"state": "drain"}"#] {
+        let answer = ringway.admin.patch(backend, change).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    ringway.reload_as(&setup("10.9.9.9").balance("maglev"));
+    // What is new is tried.
+    ringway.reload_as(&setup("10.9.9.9, 127.0.0.2"));
+    ringway.rewrite(&setup("10.9.9.9, 127.0.0.2, 10.9.9.8"));
+    let refused = ringway.reload_refused().to_string();
+    assert!(refused.contains("10.9.9.8 is not an address"), "{refused}");
+    ringway.reload_as(&setup("127.0.0.2"));
+    ringway.rewrite(&setup("127.0.0.2, 10.9.9.9"));
+    let refused = ringway.reload_refused().to_string();
+    assert!(refused.contains("10.9.9.9 is not an address"), "{refused}");
+}
+
 #[test]
 fn an_address_of_another_host_is_refused_at_start() {
     let setup = Setup::to(["127.0.0.1:9"]).pool("connect: {source: [192.0.2.77]}");
