@@ -35,7 +35,7 @@ use crate::supervise::{Event, Supervisor};
 
 pub(crate) use prepare::{LogChange, Prepared};
 use prepare::{Means, prepare, prepare_backend};
-pub(crate) use queue::{Asker, Outcome, Reloads, Wish};
+pub(crate) use queue::{Asker, GIVEN_UP_MAX, Outcome, Reloads, Wish};
 use queue::{PREPARE_WITHIN, Stage};
 pub(crate) use refusal::{Refusal, RefusalKind};
 use refusal::{draining, stuck, unacceptable, unread, upgrading, without_file};
@@ -43,6 +43,9 @@ use staff::Orders;
 
 /// How long workers have to run a configuration until whoever asked is told that they do not.
 const APPLY_WITHIN: Duration = Duration::from_secs(4);
+/// Where too many wait for the file already.
+const STILL_UNREAD: &str =
+    "still does not answer, and is not read again until its file system does";
 /// What the service manager is told of one that changed nothing.
 const REFUSED: &str = "; the last reload was refused";
 /// Changes that are logged one by one at most.
@@ -75,7 +78,7 @@ impl Supervisor {
             return self.answer_all(waiting, &Err(draining()));
         }
         let held_up = self.reloads.held_up();
-        self.answer_all(held_up, &Err(unread("still does not answer")));
+        self.answer_all(held_up, &Err(unread(STILL_UNREAD)));
         let Some((wish, askers)) = self.reloads.next() else {
             return self.dismiss_vacant();
         };

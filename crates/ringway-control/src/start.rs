@@ -32,7 +32,7 @@ use crate::limits::{Demand, Limits, of_process};
 use crate::notify::Notifier;
 use crate::plan::{Plan, place};
 use crate::posts::Duty;
-use crate::reload::Reloads;
+use crate::reload::{GIVEN_UP_MAX, Reloads};
 use crate::signals::SignalStream;
 use crate::sockets::{self, LastStep, Sockets};
 use crate::supervise::{Event, Supervisor};
@@ -40,9 +40,9 @@ use crate::upgrade::Relaunch;
 use crate::upgrade::successor::Successor;
 use crate::{cpus, watch};
 
-/// Threads for what may block: a scrape that waits for workers, a look at whether they turn. Three of them may
-/// be kept by a file system that does not answer: by a reload, by `--watch` and by the file of the token.
-const BLOCKING_THREADS: usize = 4 + 3;
+/// Threads for what may block: a scrape that waits for workers, a look at whether they turn. Some more may
+/// be kept by a file system that does not answer: by reloads, by `--watch` and by the file of the token.
+const BLOCKING_THREADS: usize = 4 + GIVEN_UP_MAX + 2;
 /// How long one of them waits for the next piece of work before it ends.
 const BLOCKING_THREADS_IDLE: Duration = Duration::from_secs(1);
 /// How long the workers may take to begin to accept.

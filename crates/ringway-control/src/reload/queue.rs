@@ -1,9 +1,9 @@
 //! Who wants what, how far it has come, and a preparation that was given up. Not what is done about it.
 //!
 //! A file system that does not answer keeps the thread that asks it, and there is no way to get it back. So
-//! reading has a deadline, and while one that missed it is still there the file is not read again: the next would
-//! wait beside it. Invariant: at most one preparation is under way and at most one is given up; one that was given up
-//! starts no worker.
+//! reading has a deadline. The path may lead elsewhere by then, so who asks anew has the file read anew, until
+//! [`GIVEN_UP_MAX`] threads are kept: the next would only wait beside them. Invariant: at most one preparation is under
+//! way, and no more are given up than that; one that was given up starts no worker.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use crate::overrides::BackendChange;
 /// How long the file may take until whoever asked is told that it does not answer. With what workers may
 /// take it is less than a client of the admin endpoint waits.
 pub(super) const PREPARE_WITHIN: Duration = Duration::from_secs(5);
+/// How many threads that ask for the file may be left with a file system that does not answer.
+pub(crate) const GIVEN_UP_MAX: usize = 3;
 
 /// Somebody who wants something changed.
 #[derive(Debug)]
@@ -88,10 +90,12 @@ pub(crate) struct Reloads {
     pub(crate) path: Option<PathBuf>,
     pub(crate) stage: Stage,
     pub(crate) waiting: Vec<Asker>,
+    /// Who waits for no answer and for a file that did not: one for all, until another asks or something answers.
+    held: Option<Asker>,
     /// The last preparation.
     number: u64,
-    /// The one that was given up and is still there.
-    given_up: Option<u64>,
+    /// Those that were given up and are still there.
+    given_up: Vec<u64>,
 }
 
 impl Reloads {
@@ -100,8 +104,9 @@ impl Reloads {
             path,
             stage: Stage::Idle,
             waiting: Vec::new(),
+            held: None,
             number: 0,
-            given_up: None,
+            given_up: Vec::new(),
         }
     }
 
@@ -112,22 +117,25 @@ impl Reloads {
     /// Gives up what was asked for, to a process that is asked for it; whether there is anything.
     pub(crate) fn leave_to_another(&mut self) -> bool {
         // Whoever waits for an answer has it: only signals, which nobody answers, have waited.
-        !std::mem::take(&mut self.waiting).is_empty()
+        let held = self.held.take();
+        !std::mem::take(&mut self.waiting).is_empty() || held.is_some()
     }
 
     /// The next that is to happen, and who waits for it. One look at the file serves all who want one.
     pub(super) fn next(&mut self) -> Option<(Wish, Vec<Asker>)> {
-        let may_be = |asker: &Asker| self.given_up.is_none() || asker.wish != Wish::File;
-        let first = self.waiting.iter().position(may_be)?;
-        let wish = self.waiting[first].wish.clone();
+        let first = self.waiting.first()?;
+        let wish = first.wish.clone();
         let askers = match wish {
-            Wish::File => self
-                .waiting
-                .extract_if(.., |asker| asker.wish == Wish::File)
-                .collect(),
-            Wish::Backend(_) => vec![self.waiting.remove(first)],
+            Wish::File => self.take_of_file(),
+            Wish::Backend(_) => vec![self.waiting.remove(0)],
         };
         Some((wish, askers))
+    }
+
+    fn take_of_file(&mut self) -> Vec<Asker> {
+        let of_file = |asker: &mut Asker| asker.wish == Wish::File;
+        let waiting = self.waiting.extract_if(.., of_file);
+        waiting.chain(self.held.take()).collect()
     }
 
     /// A preparation begins: its number, and what it needs to go beyond files.
@@ -149,8 +157,9 @@ impl Reloads {
 
     /// One has ended: those who wait for it, unless it was given up before.
     pub(super) fn prepared(&mut self, ended: u64) -> Option<Vec<Asker>> {
-        if self.given_up == Some(ended) {
-            self.given_up = None;
+        if let Some(at) = self.given_up.iter().position(|number| *number == ended) {
+            self.given_up.remove(at);
+            self.waiting.extend(self.held.take());
             return None;
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
@@ -163,31 +172,30 @@ impl Reloads {
     }
 
     /// The one under way is waited for no longer: those who are answered for it. Who waits for no answer goes
-    /// on waiting, one for all.
+    /// on waiting.
     pub(super) fn give_up(&mut self) -> Vec<Asker> {
         if let Stage::Preparing { askers, number, .. } =
             std::mem::replace(&mut self.stage, Stage::Idle)
         {
-            self.given_up = Some(number);
+            self.given_up.push(number);
             self.waiting.splice(..0, askers);
         }
-        self.held_up()
+        self.hold_up()
     }
 
-    /// Those who want the file while it does not answer, and an answer.
+    /// Those who want the file where no more threads may be left to it, and an answer.
     pub(super) fn held_up(&mut self) -> Vec<Asker> {
-        if self.given_up.is_none() {
-            return Vec::new();
+        match self.given_up.len() {
+            GIVEN_UP_MAX.. => self.hold_up(),
+            0..GIVEN_UP_MAX => Vec::new(),
         }
-        let of_file = |asker: &Asker| asker.wish == Wish::File;
-        let all: Vec<Asker> = self
-            .waiting
-            .extract_if(.., |asker| of_file(asker))
-            .collect();
-        let (answered, mut rest): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|asker| asker.reply.is_some());
-        rest.truncate(1);
-        self.waiting.append(&mut rest);
+    }
+
+    /// Those who want the file and an answer; the others have to wait.
+    fn hold_up(&mut self) -> Vec<Asker> {
+        let of_file = self.take_of_file().into_iter();
+        let (answered, rest): (Vec<_>, Vec<_>) = of_file.partition(|asker| asker.reply.is_some());
+        self.held = rest.into_iter().next();
         answered
     }
 
@@ -215,6 +223,50 @@ mod tests {
         reloads.give_up();
         assert!(!own.take());
         assert!(reloads.prepared(number).is_none());
+    }
+
+    fn asker(reply: Option<oneshot::Sender<Outcome>>) -> Asker {
+        Asker {
+            who: "a test",
+            wish: Wish::File,
+            reply,
+        }
+    }
+
+    #[test]
+    fn a_signal_waits_for_the_next_who_asks_or_for_an_answer_and_takes_no_thread_by_itself() {
+        let mut reloads = Reloads::new(None);
+        reloads.waiting.push(asker(None));
+        let (wish, askers) = reloads.next().unwrap();
+        let (first, _) = reloads.prepare(&wish, askers);
+        assert!(reloads.give_up().is_empty());
+        assert!(reloads.next().is_none());
+        // Another one asks, and it is for both.
+        reloads.waiting.push(asker(Some(oneshot::channel().0)));
+        assert!(reloads.held_up().is_empty());
+        let (wish, askers) = reloads.next().unwrap();
+        assert_eq!(askers.len(), 2);
+        reloads.prepare(&wish, askers);
+        assert_eq!(reloads.give_up().len(), 1);
+        assert!(reloads.next().is_none());
+        // The first answers after all.
+        assert!(reloads.prepared(first).is_none());
+        assert_eq!(reloads.next().unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn so_many_threads_are_left_and_no_more() {
+        let mut reloads = Reloads::new(None);
+        for _ in 0..GIVEN_UP_MAX {
+            reloads.waiting.push(asker(Some(oneshot::channel().0)));
+            assert!(reloads.held_up().is_empty());
+            let (wish, askers) = reloads.next().unwrap();
+            reloads.prepare(&wish, askers);
+            assert_eq!(reloads.give_up().len(), 1);
+        }
+        reloads.waiting.push(asker(Some(oneshot::channel().0)));
+        assert_eq!(reloads.held_up().len(), 1);
+        assert!(reloads.next().is_none());
     }
 
     #[test]

@@ -59,9 +59,7 @@ pub(super) fn without_file() -> Refusal {
 
 /// The file system keeps whoever reads the file.
 pub(super) fn unread(what: &str) -> Refusal {
-    let error = format!(
-        "the configuration file {what}: nothing is changed, and nothing is read until its file system answers"
-    );
+    let error = format!("the configuration file {what}: nothing is changed");
     Refusal {
         kind: RefusalKind::Unread,
         error,
