@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use ringway_worker::{Acknowledge, Message, WorkerHandle};
 
+use crate::error::StartError;
+
 /// The running workers, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(crate) struct Crew {
@@ -28,6 +30,18 @@ impl Crew {
 
     pub(crate) fn handles(&self) -> &[WorkerHandle] {
         &self.handles
+    }
+
+    /// Whether all of them work still.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let mut handles = self.handles.iter();
+        match handles.find(|handle| handle.has_ended()) {
+            Some(ended) => Err(StartError::Worker {
+                index: ended.index(),
+                source: ringway_worker::StartError::Died(ended.index()),
+            }),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn get(&self, number: u16) -> Option<&WorkerHandle> {

@@ -59,8 +59,15 @@ pub(crate) struct Instance {
     pub(crate) snapshots: Mutex<BTreeMap<u16, LastSnapshot>>,
     pub(crate) pings: Mutex<BTreeMap<u16, Inquiry<()>>>,
     pub(crate) pool_copies: Mutex<BTreeMap<u16, Inquiry<Option<Box<PoolCopy>>>>>,
-    /// What workers that have ended had recorded. Who has the number next goes on with it.
-    pub(crate) left: Mutex<BTreeMap<u16, WorkerHistograms>>,
+    /// What workers that have ended have left. Who has the number next goes on with it.
+    pub(crate) left: Mutex<BTreeMap<u16, Left>>,
+}
+
+/// What was recorded under the number of a worker that has ended, those who had it before included.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) histograms: WorkerHistograms,
+    pub(crate) busy_nanos: u64,
 }
 
 /// One configuration with what belongs to it.
@@ -166,13 +173,17 @@ pub(crate) enum WorkerStage {
 }
 
 impl WorkerView {
-    pub(crate) fn new(handle: &WorkerHandle, blocks: &WorkerBlocks) -> WorkerView {
+    pub(crate) fn new(
+        handle: &WorkerHandle,
+        blocks: &WorkerBlocks,
+        busy_nanos_before: u64,
+    ) -> WorkerView {
         WorkerView {
             index: handle.index(),
             thread_id: handle.thread_id(),
             mailbox: Mutex::new(Some(handle.mailbox())),
             block: Arc::clone(&blocks.worker),
-            busy_nanos_before: blocks.worker.busy_nanos.value(),
+            busy_nanos_before,
             scrapes_missed: AtomicU64::new(0),
             stage: AtomicU8::new(WorkerStage::Working as u8),
         }
@@ -300,7 +311,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ringway_config::{Backend, Listener, Pool};
     use tokio::sync::mpsc::unbounded_channel;
 
@@ -311,6 +322,18 @@ mod tests {
 
     /// One worker that has ended, and what is left of it: a mailbox that nobody reads.
     fn after_the_end() -> Instance {
+        let (instance, handle) = of_one_worker();
+        handle.send(Message::Drain {
+            window: Duration::ZERO,
+        });
+        handle.join();
+        let worker = &instance.view().posts[0].worker;
+        worker.block.heartbeat_millis.set(0);
+        instance
+    }
+
+    /// One worker without sockets.
+    pub(crate) fn of_one_worker() -> (Instance, WorkerHandle) {
         let backend = Backend::new("127.0.0.1:1".parse().unwrap());
         let config = Config::new(
             vec![Listener::new("web", Vec::new(), 0)],
@@ -323,9 +346,10 @@ mod tests {
         };
         let plan = Plan::new(&config, &of_process(demand)).unwrap();
         let blocks = WorkerBlocks::new(0, &plan.topology);
+        let cpu = crate::cpus::allowed().unwrap()[0];
         let own = Own {
             index: 0,
-            cpu: crate::cpus::allowed().unwrap()[0],
+            cpu,
             seed: 0,
             opening: ringway_worker::Opening::AtOnce,
             sockets: Vec::new(),
@@ -337,13 +361,8 @@ mod tests {
             }),
         };
         let handle = ringway_worker::start(plan.worker_spec(own), |_| ()).unwrap();
-        let worker = WorkerView::new(&handle, &blocks);
-        handle.send(Message::Drain {
-            window: Duration::ZERO,
-        });
-        handle.join();
-        worker.block.heartbeat_millis.set(0);
-        Instance {
+        let worker = WorkerView::new(&handle, &blocks, 0);
+        let instance = Instance {
             version: "",
             commit: "",
             board: Arc::new(Board::new(&config, &plan.layout)),
@@ -355,7 +374,7 @@ mod tests {
                 plan,
                 addresses: vec![Vec::new()],
                 posts: vec![Post {
-                    cpu: 0,
+                    cpu,
                     duty: Duty::Serves,
                     worker: Arc::new(worker),
                 }],
@@ -373,7 +392,8 @@ mod tests {
             pings: Mutex::default(),
             pool_copies: Mutex::default(),
             left: Mutex::default(),
-        }
+        };
+        (instance, handle)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ringway_worker::{Ended, Message};
 use tracing::{info, warn};
 
 use crate::error::RunError;
-use crate::instance::{WorkerStage, lock};
+use crate::instance::{Left, WorkerStage, lock};
 use crate::limits::of_process;
 use crate::posts::Duty;
 use crate::start::demand;
@@ -50,6 +50,7 @@ impl Supervisor {
             worker,
             result,
             histograms,
+            busy,
         } = ended;
         let Some(handle) = self.crew.remove(worker) else {
             // It was started for a reload that was refused.
@@ -64,7 +65,12 @@ impl Supervisor {
         let mut posts = view.posts.iter();
         let post = posts.find(|post| post.worker.index == worker);
         let was_dismissed = post.is_some_and(|post| post.worker.stage() == WorkerStage::Dismissed);
-        lock(&self.instance.left).insert(worker, histograms);
+        let before = post.map_or(0, |post| post.worker.busy_nanos_before);
+        let left = Left {
+            histograms,
+            busy_nanos: before + u64::try_from(busy.as_nanos()).unwrap_or(0),
+        };
+        lock(&self.instance.left).insert(worker, left);
         if let Some(post) = post {
             post.worker.set_stage(WorkerStage::Ended);
         }

@@ -77,7 +77,7 @@ impl Instance {
         }
         for (number, left) in lock(&self.left).iter() {
             if running().all(|worker| worker.index != *number) {
-                snapshots.entry(*number).or_default().seen = Some(left.snapshot());
+                snapshots.entry(*number).or_default().seen = Some(left.histograms.snapshot());
             }
         }
         let seen = |(number, last): (&u16, &LastSnapshot)| Some((*number, last.seen.clone()?));
@@ -93,6 +93,9 @@ impl Instance {
             let mut running = view.running().map(|post| &post.worker);
             let Some(worker) = running.find(|worker| worker.index == block.worker) else {
                 block.ring.iowq_workers.set(0);
+                if let Some(left) = lock(&self.left).get(&block.worker) {
+                    block.busy_nanos.store_total(left.busy_nanos);
+                }
                 continue;
             };
             if let Some(nanos) = worker.busy_nanos() {

@@ -379,7 +379,7 @@ fn start_workers(
         posts.push(Post {
             cpu: *cpu,
             duty: Duty::Serves,
-            worker: Arc::new(WorkerView::new(&handle, &blocks)),
+            worker: Arc::new(WorkerView::new(&handle, &blocks, 0)),
         });
         all_blocks.push(blocks);
         crew.add(handle);

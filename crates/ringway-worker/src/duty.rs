@@ -4,6 +4,8 @@
 //! its mind until then, tells it to. Invariant: that it has nothing to do any more is told once, and after that
 //! nothing comes to it but by an update.
 
+use std::time::Duration;
+
 use ringway_metrics::{RingCounters, WorkerBlocks, WorkerHistograms};
 use ringway_uring::RingStats;
 
@@ -32,6 +34,8 @@ pub struct Ended {
     pub result: Result<(), WorkerError>,
     /// What it has recorded.
     pub histograms: WorkerHistograms,
+    /// CPU time that its thread has used.
+    pub busy: Duration,
 }
 
 impl Worker {

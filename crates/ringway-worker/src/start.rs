@@ -1,11 +1,14 @@
 //! Starting a worker's thread and talking to it from others.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread::JoinHandle;
 
 use ringway_uring::{ReceiveStyle, Ring, RingParams, SetupError, Waker};
 
+use crate::clock::thread_time;
 use crate::duty::Ended;
 use crate::mailbox::Message;
 use crate::spec::{BUFFERS_MAX, WorkerSpec, buffer_size};
@@ -47,7 +50,7 @@ pub enum StartError {
         /// The CPU.
         cpu: usize,
     },
-    /// The thread ended before it said anything.
+    /// The thread ended before it said anything, or before it was to begin.
     #[error("worker {0} ended while it started")]
     Died(u16),
 }
@@ -60,6 +63,7 @@ pub struct WorkerHandle {
     ring_report: String,
     mailbox: Sender<Message>,
     waker: Waker,
+    has_ended: Arc<AtomicBool>,
     join: JoinHandle<()>,
 }
 
@@ -82,15 +86,19 @@ pub fn start(
     let (mailbox, messages) = mpsc::channel();
     let (ready, started) = mpsc::sync_channel(1);
     let own_waker = waker.clone();
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&has_ended);
     let join = std::thread::Builder::new()
         .name(format!("ringway-wrk-{index}"))
         .spawn(move || {
             if let Some(mut worker) = set_up(spec, messages, own_waker, &ready) {
                 let result = worker.run();
+                end.store(true, Ordering::Release);
                 on_end(Ended {
                     worker: index,
                     result,
                     histograms: worker.retire(),
+                    busy: thread_time(),
                 });
             }
         })
@@ -105,6 +113,7 @@ pub fn start(
         ring_report,
         mailbox,
         waker,
+        has_ended,
         join,
     })
 }
@@ -200,6 +209,11 @@ impl WorkerHandle {
     /// What its ring uses of the kernel, as one line.
     pub fn ring_report(&self) -> &str {
         &self.ring_report
+    }
+
+    /// Whether it works no more; known before `on_end` of [`start`] is called.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     /// Sends a message and wakes the worker; one that has ended does not mind.

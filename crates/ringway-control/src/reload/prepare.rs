@@ -204,17 +204,18 @@ impl Staffing<'_> {
                 None => {
                     let fds = std::mem::take(&mut sockets[at]).into_iter();
                     let own = &self.blocks[usize::from(posting.number)];
+                    let (histograms, busy_nanos) = self.means.left_by(posting.number, self.plan);
                     let equipment = Equipment {
                         number: posting.number,
                         cpu: posting.cpu,
                         sockets: fds.map(|spec| spec.fds).collect(),
                         blocks: own.clone(),
-                        histograms: self.means.histograms_of(posting.number, self.plan),
+                        histograms,
                         access: log.queue_of(at, running_log.as_deref(), self.plan),
                     };
                     let events = &self.means.instance.events;
                     let handle = hire(self.plan, Opening::WhenTold, equipment, events)?;
-                    let worker = Arc::new(WorkerView::new(&handle, own));
+                    let worker = Arc::new(WorkerView::new(&handle, own, busy_nanos));
                     hired.add(handle);
                     worker
                 }
@@ -254,16 +255,16 @@ fn postings(
 }
 
 impl Means {
-    /// What a worker of this number begins with.
-    fn histograms_of(&self, number: u16, plan: &Plan) -> WorkerHistograms {
+    /// What a worker of this number goes on with: what is recorded, and for how long its CPU was used.
+    fn left_by(&self, number: u16, plan: &Plan) -> (WorkerHistograms, u64) {
         let topology = Arc::clone(&plan.topology);
         match lock(&self.instance.left).get(&number) {
             Some(left) => {
-                let mut histograms = left.clone();
+                let mut histograms = left.histograms.clone();
                 histograms.follow(topology);
-                histograms
+                (histograms, left.busy_nanos)
             }
-            None => WorkerHistograms::new(topology),
+            None => (WorkerHistograms::new(topology), 0),
         }
     }
 }

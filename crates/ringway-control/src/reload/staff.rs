@@ -41,6 +41,8 @@ struct Move {
 impl Supervisor {
     /// The last steps that can fail.
     pub(super) fn engage(&mut self, prepared: &mut Prepared) -> Result<(), StartError> {
+        // One that ended meanwhile would never tell that it runs anything. Who ends after this is missed as one of ours.
+        prepared.hired.check()?;
         let view = &prepared.view;
         let serving = view.serving().map(|post| (post.worker.index, post.cpu));
         let serving: Vec<(u16, usize)> = serving.collect();
@@ -192,4 +194,131 @@ fn pin(thread_id: i32, cpu: usize) -> io::Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
     Ok(sched_setaffinity(Pid::from_raw(thread_id), &cpus)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use ringway_health::{ProbeResult, Transition};
+    use ringway_keeper::{BackendKey, VerdictSink};
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::ejections::Ledger;
+    use crate::hire::seed;
+    use crate::instance::tests::of_one_worker;
+    use crate::keepers::Keepers;
+    use crate::notify::Notifier;
+    use crate::reload::prepare::{Means, prepare};
+    use crate::reload::{Asker, Outcome, Reloads, Wish};
+
+    struct Nobody;
+
+    impl VerdictSink for Nobody {
+        fn on_probe(&self, _: BackendKey, _: Duration, _: Duration, _: &ProbeResult) {}
+        fn on_transition(&self, _: BackendKey, _: Transition) {}
+    }
+
+    /// Of one worker.
+    fn supervisor() -> Supervisor {
+        let (mut instance, worker) = of_one_worker();
+        let mut crew = Crew::default();
+        crew.add(worker);
+        let (sender, events) = mpsc::unbounded_channel();
+        instance.events = sender;
+        Supervisor {
+            keepers: Keepers::new(instance.epoch, Arc::new(Nobody), seed),
+            crew,
+            instance: Arc::new(instance),
+            ejections: Ledger::default(),
+            events,
+            signals: None,
+            admin: None,
+            access_log: None,
+            reloads: Reloads::new(None),
+            log_level: None,
+            files: Vec::new(),
+            managers: HashSet::new(),
+            notifier: Arc::new(Notifier::default()),
+            relaunch: None,
+            upgrading: None,
+            was_signalled: false,
+        }
+    }
+
+    const MORE: &str = "workers: 3
+listeners: {l: {bind: ['127.0.0.1:0'], pool: p}}
+pools: {p: {backends: [{address: '127.0.0.1:1'}]}}
+";
+
+    /// A reload of this file as far as it is prepared, whose new workers `then` has to itself; what comes of it.
+    fn reload(
+        supervisor: &mut Supervisor,
+        file: &str,
+        then: impl FnOnce(&Crew),
+    ) -> Option<Outcome> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ringway.yaml");
+        std::fs::write(&path, file).unwrap();
+        let (reply, mut outcome) = oneshot::channel();
+        let asker = Asker {
+            who: "a test",
+            wish: Wish::File,
+            reply: Some(reply),
+        };
+        let (number, turn) = supervisor.reloads.prepare(&Wish::File, vec![asker]);
+        let means = Means {
+            before: supervisor.instance.view(),
+            instance: Arc::clone(&supervisor.instance),
+            managers: HashSet::new(),
+            turn,
+        };
+        let prepared = prepare(Path::new(&path), &means).unwrap();
+        then(&prepared.hired);
+        supervisor.on_prepared(number, Ok(prepared));
+        outcome.try_recv().ok()
+    }
+
+    #[test]
+    fn a_reload_whose_new_worker_has_ended_is_refused_and_changes_nothing() {
+        let mut supervisor = supervisor();
+        let before = supervisor.instance.view();
+        let ended = Mutex::new(None);
+        let outcome = reload(&mut supervisor, MORE, |hired| {
+            let handle = &hired.handles()[1];
+            handle.send(Message::Drain {
+                window: Duration::ZERO,
+            });
+            let thread = format!("/proc/self/task/{}", handle.thread_id());
+            let until = std::time::Instant::now() + Duration::from_secs(60);
+            while Path::new(&thread).exists() {
+                assert!(std::time::Instant::now() < until, "it does not end");
+                std::thread::yield_now();
+            }
+            *ended.lock().unwrap() = Some(handle.index());
+        });
+        let number = ended.into_inner().unwrap().unwrap();
+        let refusal = outcome.expect("it is answered").unwrap_err();
+        let words = format!("worker {number} ended");
+        assert!(refusal.error.contains(&words), "{refusal:?}");
+        assert!(Arc::ptr_eq(&supervisor.instance.view(), &before));
+        assert_eq!(
+            (supervisor.crew.len(), supervisor.reloads.is_idle()),
+            (1, true)
+        );
+    }
+
+    #[test]
+    fn a_reload_whose_new_workers_live_is_applied() {
+        let mut supervisor = supervisor();
+        let before = supervisor.instance.view();
+        let outcome = reload(&mut supervisor, MORE, |hired| assert_eq!(hired.len(), 2));
+        assert_eq!(outcome, None, "its workers are waited for");
+        assert!(!Arc::ptr_eq(&supervisor.instance.view(), &before));
+        assert_eq!(supervisor.crew.len(), 3);
+    }
 }

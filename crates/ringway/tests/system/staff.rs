@@ -180,6 +180,29 @@ fn a_worker_that_leaves_keeps_its_connections_and_ends_with_the_last() {
     ringway.stop_early();
 }
 
+/// Nobody scrapes here: what is shown is what the kernel says, and then what was kept of it.
+#[test]
+fn the_time_a_worker_was_busy_does_not_fall_when_another_has_its_number() {
+    let server = Server::echo(b'a');
+    let setup = |workers| Setup::to([server.address()]).workers(workers);
+    let ringway = setup(2).start();
+    let busy = || workers(&ringway)[1]["busy_seconds_total"].as_f64();
+    for least in [0.2, 0.4] {
+        let clients = held_by_each(&ringway, 2);
+        until("it was busy", || {
+            (0..50).for_each(|_| clients.iter().for_each(echoes));
+            busy().is_some_and(|busy| busy > least)
+        });
+        ringway.reload_as(&setup(1));
+        let before = busy();
+        drop(clients);
+        until_is("those that serve", serving(&[0]), || states(&ringway));
+        ringway.reload_as(&setup(2));
+        assert!(busy() >= before, "{before:?}, and then {:?}", busy());
+    }
+    ringway.stop_early();
+}
+
 #[test]
 fn a_worker_that_is_leaving_serves_again_when_it_is_wanted_back() {
     let server = Server::echo(b'a');
