@@ -14,6 +14,7 @@ use ringway_worker::{Limit, Mailbox, Message, PoolCopy, WorkerHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::access_log::LogState;
+use crate::groups::Groups;
 use crate::health::Board;
 use crate::history::History;
 use crate::inquiry::Inquiry;
@@ -79,6 +80,7 @@ pub(crate) struct View {
     pub(crate) plan: Plan,
     /// The addresses as bound, by listener.
     pub(crate) addresses: Vec<Vec<String>>,
+    pub(crate) groups: Groups,
     /// The workers that had not ended when it began to run, by number.
     pub(crate) posts: Vec<Post>,
     /// What was counted under the number of each worker there ever was, by the plan's places.
@@ -373,6 +375,7 @@ pub(crate) mod tests {
                 overrides: Overrides::default(),
                 plan,
                 addresses: vec![Vec::new()],
+                groups: Groups::default(),
                 posts: vec![Post {
                     cpu,
                     duty: Duty::Serves,

@@ -20,6 +20,7 @@ mod crew;
 mod ejections;
 mod error;
 mod explain;
+mod groups;
 mod health;
 mod hire;
 mod history;

@@ -31,6 +31,7 @@ use tracing::{error, info, warn};
 use crate::access_log::AccessLog;
 use crate::clock::unix_millis;
 use crate::instance::{View, lock};
+use crate::sockets::Detour;
 use crate::supervise::{Event, Supervisor};
 
 pub(crate) use prepare::{LogChange, Prepared};
@@ -152,6 +153,7 @@ impl Supervisor {
             sockets,
             hired,
             last_steps: _,
+            detours,
             shared,
             files,
             gone_files,
@@ -176,6 +178,8 @@ impl Supervisor {
             shared,
             queues,
         };
+        // Before those who leave turn newcomers away.
+        let detours = detours.into_iter().filter_map(Detour::open).collect();
         let left = self.give_orders(orders, &view, &before);
         let begun = Instant::now();
         self.reloads.stage = Stage::Applying {
@@ -184,6 +188,7 @@ impl Supervisor {
             begun,
             left,
             changes,
+            detours,
             ended_log,
             answer_at: Some(begun + APPLY_WITHIN),
         };
@@ -247,10 +252,12 @@ impl Supervisor {
             is_of_file,
             begun,
             changes,
+            detours,
             ended_log,
             ..
         } = stage
         {
+            drop(detours);
             if let Some(mut log) = ended_log {
                 // It may wait for a slow disk.
                 tokio::task::spawn_blocking(move || log.finish());

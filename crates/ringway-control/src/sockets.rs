@@ -16,6 +16,7 @@ use ringway_balance::stable_hash;
 use ringway_config::{BindAddress, Listener, TcpOptions};
 use ringway_uring::{
     Keepalive, ListenOptions, bind_tcp, listen, listen_tcp, local_address, set_listen_options,
+    steer_freely, steer_to,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tracing::warn;
@@ -43,6 +44,8 @@ pub(crate) struct Sockets {
     pub(crate) last_steps: Vec<LastStep>,
     /// Cookies of sockets that the service manager holds, too.
     pub(crate) managers: HashSet<u64>,
+    /// Whether the sockets of an address were made here, one for each worker; by listener.
+    pub(crate) made_here: Vec<Vec<bool>>,
 }
 
 /// What changes a socket for others and has to wait until they are about to leave.
@@ -60,6 +63,35 @@ impl LastStep {
             LastStep::Join(socket, backlog_len) => listen(socket.as_fd(), *backlog_len),
             LastStep::Tune(socket, options) => set_listen_options(socket.as_fd(), options),
         }
+    }
+}
+
+/// The way of newcomers at an address past the sockets that are about to close.
+#[derive(Debug)]
+pub(crate) struct Detour {
+    /// Any socket of the address.
+    pub(crate) any: OwnedFd,
+    /// Where the others are among all.
+    pub(crate) places: Vec<u32>,
+}
+
+/// One that newcomers take, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenDetour(OwnedFd);
+
+impl Detour {
+    /// None where the kernel has no such choice: who comes to a socket that is about to close comes again a second
+    /// later.
+    pub(crate) fn open(self) -> Option<OpenDetour> {
+        let steered = steer_to(self.any.as_fd(), &self.places);
+        steered.is_ok().then_some(OpenDetour(self.any))
+    }
+}
+
+impl Drop for OpenDetour {
+    fn drop(&mut self) {
+        // There is nothing to be taken back where it fails.
+        let _ = steer_freely(self.0.as_fd());
     }
 }
 
@@ -101,6 +133,7 @@ pub(crate) fn bind_all(
         files: Vec::new(),
         last_steps: Vec::new(),
         managers: HashSet::new(),
+        made_here: Vec::new(),
     };
     for listener in listeners {
         sockets.bind_listener(listener, heirlooms)?;
@@ -119,12 +152,13 @@ impl Sockets {
         listener: &Listener,
         heirlooms: &mut Heirlooms,
     ) -> Result<(), StartError> {
-        let mut bound = Vec::new();
+        let (mut bound, mut made_here) = (Vec::new(), Vec::new());
         for address in &listener.binds {
             for worker in &mut self.by_worker {
                 worker.push(Vec::new());
             }
             let inherited = heirlooms.take(Role::Listener, &listener.name, &address.to_string());
+            made_here.push(inherited.is_empty() && matches!(address, BindAddress::Tcp(_)));
             let text = match (inherited.is_empty(), address) {
                 (true, address) => self.bind_address(listener, address),
                 (false, BindAddress::Tcp(tcp)) => self.adopt_tcp(listener, *tcp, inherited),
@@ -133,6 +167,7 @@ impl Sockets {
             bound.push(text.map_err(|source| bind_error(listener, address, source))?);
         }
         self.addresses.push(bound);
+        self.made_here.push(made_here);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use crate::clock::unix_millis;
 use crate::crew::Crew;
 use crate::ejections::Ledger;
 use crate::error::{RunError, StartError};
+use crate::groups::Groups;
 use crate::health::{Board, Verdicts, first_round_timeout};
 use crate::hire::{Equipment, hire, seed};
 use crate::history::History;
@@ -249,7 +250,16 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
         files,
         mut last_steps,
         managers,
+        made_here,
     } = bound;
+    let mut groups = Groups::default();
+    let numbers = plan.layout.socket_at.iter().flatten();
+    for (number, _) in numbers
+        .zip(made_here.iter().flatten())
+        .filter(|(_, here)| **here)
+    {
+        groups.made(*number, (0..).take(cpus.len()));
+    }
     if opening == Opening::AtOnce {
         sockets::take_last_steps(std::mem::take(&mut last_steps))?;
     }
@@ -290,6 +300,7 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
             overrides,
             plan,
             addresses,
+            groups,
             posts,
             blocks,
         })),

@@ -307,7 +307,8 @@ impl Worker {
             };
             self.admit(listener, accepted);
         }
-        self.ring.close(fd);
+        // At once, for the end of it is told: newcomers are led past it until then.
+        drop(fd);
     }
 
     fn admit(&mut self, listener: u16, fd: OwnedFd) {

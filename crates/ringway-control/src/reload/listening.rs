@@ -17,12 +17,13 @@ use ringway_worker::{Lent, Message, SocketSpec};
 use rustix::net::sockopt;
 
 use crate::error::StartError;
+use crate::groups::{Coming, Groups};
 use crate::inherited::Heirlooms;
 use crate::instance::View;
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::posts::{Duty, Posting, Role};
-use crate::sockets::{self, LastStep, listen_options};
+use crate::sockets::{self, Detour, LastStep, listen_options};
 use crate::unix_path::SocketFile;
 
 /// How long a worker may take to copy a few descriptors.
@@ -37,6 +38,9 @@ pub(super) struct Listening {
     pub(super) addresses: Vec<Vec<String>>,
     pub(super) files: Vec<SocketFile>,
     pub(super) last_steps: Vec<LastStep>,
+    pub(super) groups: Groups,
+    /// Where newcomers are led past those who leave.
+    pub(super) detours: Vec<Detour>,
     /// Cookies of sockets that workers who leave leave to others.
     pub(super) shared: Vec<u64>,
 }
@@ -73,6 +77,8 @@ pub(super) fn listening(
         addresses: std::mem::take(&mut fresh.addresses),
         files: fresh.files,
         last_steps: Vec::new(),
+        groups: Groups::default(),
+        detours: Vec::new(),
         shared: borrowed.shared,
     };
     let mut fresh: Vec<_> = fresh.by_worker.into_iter().map(Vec::into_iter).collect();
@@ -81,11 +87,19 @@ pub(super) fn listening(
             let failed = |source| sockets::bind_error(listener, &listener.binds[bind], source);
             let mut fds: HashMap<usize, Vec<OwnedFd>> = HashMap::new();
             let mut options = None;
+            let mut coming = match listener.binds[bind] {
+                BindAddress::Tcp(_) => Coming::All,
+                BindAddress::Unix(_) => Coming::Nobody,
+            };
             if let Some((tcp, address)) = known.get(number) {
                 let theirs = borrowed.one.get(&u32::from(*number));
                 let theirs = theirs.map_or(&[][..], Vec::as_slice);
                 let beside = sockets::beside(listener, theirs, newcomers.len());
                 let (beside, steps) = beside.map_err(failed)?;
+                coming = match steps.len() == newcomers.len() {
+                    true => Coming::Newcomers,
+                    false => Coming::Nobody,
+                };
                 fds.extend(newcomers.iter().copied().zip(beside));
                 out.last_steps.extend(steps);
                 options = changed_options(tcp, &listener.tcp).map_err(failed)?;
@@ -103,6 +117,15 @@ pub(super) fn listening(
                 let own = fresh.iter_mut().map(Iterator::next);
                 let own = own.map(Option::unwrap_or_default);
                 fds.extend(serving.iter().copied().zip(own));
+            }
+            let (order, places) = before.groups.next(*number, coming, postings);
+            let one = borrowed.one.get(&u32::from(*number));
+            if let (Some(places), Some(one)) = (places, one.and_then(|one| one.first())) {
+                let any = one.try_clone().map_err(failed)?;
+                out.detours.push(Detour { any, places });
+            }
+            if let Some(order) = order {
+                out.groups.made(*number, order);
             }
             for worker in &serving {
                 out.sockets[*worker].push(SocketSpec {

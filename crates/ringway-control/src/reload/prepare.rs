@@ -25,7 +25,7 @@ use crate::limits::{Limits, of_process};
 use crate::overrides::{BackendChange, Overrides};
 use crate::plan::Plan;
 use crate::posts::{self, Posting, Present, Role};
-use crate::sockets::LastStep;
+use crate::sockets::{Detour, LastStep};
 use crate::start::demand;
 use crate::unix_path::SocketFile;
 
@@ -47,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) hired: Crew,
     /// What lets their sockets in.
     pub(crate) last_steps: Vec<LastStep>,
+    /// Past those who leave, until they have.
+    pub(crate) detours: Vec<Detour>,
     /// Cookies of sockets that workers who leave leave to others.
     pub(crate) shared: Vec<u64>,
     pub(crate) files: Vec<SocketFile>,
@@ -128,6 +130,8 @@ fn prepare_config(
         addresses,
         files,
         last_steps,
+        groups,
+        detours,
         shared,
     } = listening(&config, &plan, before, &postings, &means.managers)?;
     let mut log = log_change(&config, before, postings.len(), &plan)?;
@@ -149,6 +153,7 @@ fn prepare_config(
             overrides,
             plan,
             addresses,
+            groups,
             posts,
             blocks,
         },
@@ -158,6 +163,7 @@ fn prepare_config(
         sockets,
         hired,
         last_steps,
+        detours,
         shared,
         files,
         log,

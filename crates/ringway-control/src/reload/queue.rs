@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::refusal::Refusal;
 use crate::access_log::AccessLog;
 use crate::overrides::BackendChange;
+use crate::sockets::OpenDetour;
 
 /// How long the file may take until whoever asked is told that it does not answer. With what workers may
 /// take it is less than a client of the admin endpoint waits.
@@ -76,6 +77,8 @@ pub(crate) enum Stage {
         /// Workers that have not told yet.
         left: usize,
         changes: Vec<Change>,
+        /// They end when those who leave have closed their sockets.
+        detours: Vec<OpenDetour>,
         /// Ends when no worker writes to it any more.
         ended_log: Option<AccessLog>,
         /// When the askers are told that it takes too long; none once they were.

@@ -51,7 +51,20 @@ impl Balancer {
     }
 
     pub(crate) fn start_with(text: &str, signals: Signals) -> Balancer {
-        let running = start(params(config(text), signals)).unwrap_or_else(|e| panic!("{e}"));
+        Balancer::run(params(config(text), signals))
+    }
+
+    /// With a file that may be loaded again.
+    pub(crate) fn start_of(path: &Path) -> Balancer {
+        let text = std::fs::read_to_string(path).unwrap();
+        Balancer::run(RunParams {
+            config_path: Some(path.to_owned()),
+            ..params(config(&text), Signals::Ignore)
+        })
+    }
+
+    fn run(params: RunParams) -> Balancer {
+        let running = start(params).unwrap_or_else(|e| panic!("{e}"));
         let (stopper, admin) = (running.stopper(), running.admin());
         let listeners = running.listeners();
         let (sender, result) = channel();

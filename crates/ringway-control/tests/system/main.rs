@@ -8,4 +8,5 @@ mod access_log;
 mod admin;
 mod common;
 mod life;
+mod newcomers;
 mod signals;

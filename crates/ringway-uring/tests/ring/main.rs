@@ -10,6 +10,7 @@ mod accept;
 mod cancel;
 mod common;
 mod connect;
+mod group;
 mod lifetime;
 mod overflow;
 mod pipes;
