@@ -255,7 +255,7 @@ fn many_reloads_leave_nothing_behind() {
     let grows = (0..4).all(|run_number| {
         let first = warm + 1 + run_number * rounds;
         (first..first + rounds).for_each(run);
-        until_is("descriptors and threads", before.clone(), looks);
+        until_is("descriptors and threads", before, looks);
         let now = memory();
         println!("{rounds} reloads: {taken} bytes before, {now} after");
         let has_grown = now > taken + taken / 20;
