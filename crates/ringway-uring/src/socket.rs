@@ -399,7 +399,11 @@ fn backlog(len: u32) -> libc::c_int {
     len.try_into().unwrap_or(libc::c_int::MAX)
 }
 
-fn set_tcp_option(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(crate) fn set_tcp_option(
+    socket: &impl AsFd,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let pointer: *const libc::c_int = &value;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
