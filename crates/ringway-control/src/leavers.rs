@@ -89,10 +89,11 @@ impl Supervisor {
     }
 
     /// What one worker had is the others' now.
-    fn divide_anew(&self) {
+    fn divide_anew(&mut self) {
         let view = self.instance.view();
         let limits = of_process(demand(&view.config, view.running().count()));
         self.instance.connections.set_most(limits.connections_max);
+        self.memory.follow(limits.workers);
         for handle in self.crew.handles() {
             handle.send(Message::Share(limits.share()));
         }

@@ -66,8 +66,12 @@ pub struct Limits {
     pub connections_max: u64,
     /// Bytes that the control group of the process may have, if they are bounded.
     pub memory: Option<u64>,
+    /// Workers among which that is divided.
+    pub workers: u64,
     /// Buffers each worker may hold.
     pub buffers_per_worker: u16,
+    /// Bytes that the kernel may hold in the sockets of each worker, if memory is bounded.
+    pub socket_bytes_per_worker: Option<u64>,
     /// Pipes each worker may hold.
     pub pipes_per_worker: usize,
     /// Bytes of each of them.
@@ -132,7 +136,9 @@ pub(crate) fn derive(demand: Demand, allowance: Allowance) -> Limits {
         connections_by_nofile,
         connections_max: connections_by_nofile.min(shares.connections),
         memory: allowance.memory,
+        workers,
         buffers_per_worker: shares.buffers_per_worker,
+        socket_bytes_per_worker: shares.socket_bytes_per_worker,
         pipes_per_worker: pipes as usize,
         pipe_size,
     }
@@ -193,6 +199,7 @@ impl Limits {
             pipes_max: self.pipes_per_worker,
             pipe_size: self.pipe_size,
             buffers_max: self.buffers_per_worker,
+            socket_bytes: self.socket_bytes_per_worker,
         }
     }
 

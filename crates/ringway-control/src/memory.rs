@@ -1,9 +1,9 @@
 //! From the memory of this process's control group to what may be held in it: buffers, pipes, connections.
 //!
 //! Without a bound there is nothing to divide. With one, all parts together stay below it, so that who comes
-//! when they are used up is refused, and the kernel never has to end the process. Not counted are the bytes
-//! that wait in sockets: cgroup v1 does not charge them, v2 does, and there receivers that do not read can still use the
-//! group up (`scripts/little-memory`). [`divide`] is the arithmetic.
+//! when they are used up is refused, and the kernel never has to end the process. Bytes that wait in sockets have a part,
+//! too, which nothing but the peers keeps to: what is done when they do not is next door, in `pressure.rs`. [`divide`]
+//! is the arithmetic.
 
 use std::fs;
 use std::path::Path;
@@ -31,37 +31,55 @@ pub(crate) struct Shares {
     /// Of all workers together.
     pub(crate) pipe_bytes: u64,
     pub(crate) connections: u64,
+    /// What the kernel may hold in the sockets of a worker.
+    pub(crate) socket_bytes_per_worker: Option<u64>,
+    /// What it may hold of all that: sockets, pipes and connections.
+    pub(crate) kernel_bytes: Option<u64>,
 }
 
-/// Three quarters for connections and their buffers, an eighth for pipes, and one to spare.
+/// Half for connections and their buffers, a quarter for what waits in sockets, an eighth for pipes, and one to spare.
 pub(crate) fn divide(bound_bytes: Option<u64>, workers: u64) -> Shares {
     let Some(bound_bytes) = bound_bytes else {
         return Shares {
             buffers_per_worker: BUFFERS_MAX,
             pipe_bytes: u64::MAX,
             connections: u64::MAX,
+            socket_bytes_per_worker: None,
+            kernel_bytes: None,
         };
     };
     let rest = bound_bytes.saturating_sub(BASE_BYTES + WORKER_BYTES * workers);
     let buffer_bytes = u64::from(ringway_worker::buffer_size());
-    let connections = rest / 4 * 3 / (CONNECTION_BYTES + BUFFERS_PER_CONNECTION * buffer_bytes);
+    let connections = rest / 2 / (CONNECTION_BYTES + BUFFERS_PER_CONNECTION * buffer_bytes);
     let buffers = connections * BUFFERS_PER_CONNECTION / workers;
+    let (sockets, pipes) = (rest / 4, rest / 8);
     Shares {
         buffers_per_worker: buffers.clamp(BUFFERS_LEAST, BUFFERS_MAX.into()) as u16,
-        pipe_bytes: rest / 8,
+        pipe_bytes: pipes,
         // Some, even where there is less than all this takes.
         connections: connections.max(64),
+        socket_bytes_per_worker: Some(sockets / workers),
+        kernel_bytes: Some(sockets + pipes + connections * CONNECTION_BYTES),
     }
 }
 
 /// The least that this process's group and those above it may have.
 pub(crate) fn bound() -> Option<u64> {
-    let groups = groups("memory", &["memory"]);
-    let bounds = groups.iter().filter_map(|group| match group {
-        Group::V1(path) => read(path, "memory.limit_in_bytes"),
-        Group::V2(path) => least(read(path, "memory.max"), read(path, "memory.high")),
+    bounded().into_iter().map(|(_, bytes)| bytes).min()
+}
+
+/// The groups, its own and those above it, that bound the memory of this process, each with its bound.
+pub(crate) fn bounded() -> Vec<(Group, u64)> {
+    let groups = groups("memory", &["memory"]).into_iter();
+    let bounded = groups.filter_map(|group| {
+        let bytes = match &group {
+            Group::V1(path) => read(path, "memory.limit_in_bytes"),
+            Group::V2(path) => least(read(path, "memory.max"), read(path, "memory.high")),
+        };
+        let bytes = bytes.filter(|bytes| *bytes < UNBOUNDED)?;
+        Some((group, bytes))
     });
-    bounds.min().filter(|bytes| *bytes < UNBOUNDED)
+    bounded.collect()
 }
 
 /// cgroup v1 writes its largest number, less a part of a page, where there is no bound.
@@ -99,10 +117,15 @@ mod tests {
             buffers_per_worker,
             pipe_bytes,
             connections,
+            socket_bytes_per_worker,
+            kernel_bytes,
         } = divide(Some(128 << 20), 2);
+        let mebibytes = |bytes: Option<u64>| bytes.unwrap() >> 20;
+        assert_eq!(mebibytes(socket_bytes_per_worker), 13);
+        assert_eq!(mebibytes(kernel_bytes), 51);
         assert_eq!(
             (buffers_per_worker, pipe_bytes >> 20, connections),
-            (2073, 13, 2073)
+            (1382, 13, 1382)
         );
     }
 
@@ -112,8 +135,12 @@ mod tests {
             let shares = divide(Some(bound), workers);
             let buffers = u64::from(shares.buffers_per_worker) * workers * 16_384;
             let connections = shares.connections * CONNECTION_BYTES;
-            let all = BASE_BYTES + WORKER_BYTES * workers + buffers + connections + shares.pipe_bytes;
+            let sockets = shares.socket_bytes_per_worker.unwrap() * workers;
+            let kernel = connections + sockets + shares.pipe_bytes;
+            let all = BASE_BYTES + WORKER_BYTES * workers + buffers + kernel;
             prop_assert!(all <= bound);
+            // But for the remainders of divisions.
+            prop_assert!(shares.kernel_bytes.unwrap().abs_diff(kernel) <= workers + 64 * CONNECTION_BYTES);
         }
     }
 }

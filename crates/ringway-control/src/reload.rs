@@ -162,6 +162,7 @@ impl Supervisor {
         } = prepared;
         let view = Arc::new(view);
         view.plan.commit_limits(&view.config, &limits);
+        self.memory.follow(limits.workers);
         // Nobody is to find the way to a socket that is about to close.
         self.files
             .retain(|file| !gone_files.iter().any(|gone| gone == file.path()));

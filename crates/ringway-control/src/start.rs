@@ -36,6 +36,7 @@ use crate::posts::Duty;
 use crate::reload::{GIVEN_UP_MAX, Reloads};
 use crate::signals::SignalStream;
 use crate::sockets::{self, LastStep, Sockets};
+use crate::strain::MemoryWatch;
 use crate::supervise::{Event, Supervisor};
 use crate::upgrade::Relaunch;
 use crate::upgrade::successor::Successor;
@@ -276,6 +277,8 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
         &crew,
     );
 
+    let mut memory = MemoryWatch::default();
+    memory.follow(limits.workers);
     let listeners = named_addresses(&config, &addresses);
     let admin_address = admin.as_ref().map(|admin| admin.address().to_owned());
     let control = Arc::new(ControlBlock::default());
@@ -314,6 +317,7 @@ fn bring_up(params: RunParams, opening: Opening) -> Result<Started, StartError> 
             crew,
             instance: Arc::new(instance),
             ejections: Ledger::default(),
+            memory,
             events,
             signals,
             admin,

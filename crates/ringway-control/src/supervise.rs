@@ -36,6 +36,7 @@ use crate::notify::{self, Notifier};
 use crate::reload::{Asker, Prepared, Refusal, Reloads, Wish};
 use crate::signals::{self, Request, SignalStream};
 use crate::start::LevelSwitch;
+use crate::strain::MemoryWatch;
 use crate::unix_path::SocketFile;
 use crate::upgrade::Relaunch;
 use crate::upgrade::outcome::{Outcome, UpgradeError};
@@ -96,6 +97,7 @@ pub(crate) struct Supervisor {
     pub(crate) crew: Crew,
     pub(crate) instance: Arc<Instance>,
     pub(crate) ejections: Ledger,
+    pub(crate) memory: MemoryWatch,
     pub(crate) events: UnboundedReceiver<Event>,
     pub(crate) signals: Option<SignalStream>,
     pub(crate) admin: Option<AdminSocket>,
@@ -176,6 +178,7 @@ impl Supervisor {
                 }
                 () = end_of(stage) => self.advance(&mut stage)?,
                 () = at(self.reloads.answer_at()) => self.on_slow_reload(),
+                () = at(self.memory.look_at()) => self.look_at_memory(),
             }
         }
         info!("all workers have ended");

@@ -51,6 +51,8 @@ pub enum Why {
     Drain,
     /// The backend went down and its pool says to close.
     BackendDown,
+    /// Memory was short, and the kernel held bytes of it that its peer did not take.
+    HeldMemory,
     /// The kernel refused an operation for a reason that is neither side's.
     Error,
 }

@@ -237,7 +237,7 @@ fn reason(session: &Session, ended: Ended) -> Result<(), String> {
         Why::ConnectFailed => !session.connected && session.backend_failed,
         Why::Resources => !session.connected && session.host_lacked,
         Why::NoBackend => !session.connected && session.attempts == 0,
-        Why::Drain | Why::BackendDown => true,
+        Why::Drain | Why::BackendDown | Why::HeldMemory => true,
         Why::Error => false,
     };
     require(is_true, || format!("{ended:?} is not what happened"))

@@ -33,6 +33,7 @@ impl Tally {
             Why::Resources => "ended: resources",
             Why::Drain => "ended: drain",
             Why::BackendDown => "ended: backend down",
+            Why::HeldMemory => "ended: held memory",
             Why::Error => "ended: error",
         });
     }

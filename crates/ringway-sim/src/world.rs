@@ -376,7 +376,9 @@ impl World {
         }
         if self.dice.chance(faults.close) {
             let slot = self.dice.index(self.slots.len());
-            let why = self.dice.pick(&[Why::Drain, Why::Drain, Why::BackendDown]);
+            let why = self
+                .dice
+                .pick(&[Why::Drain, Why::Drain, Why::BackendDown, Why::HeldMemory]);
             if self.slots[slot].is_some() {
                 self.feed(slot, Input::Close(why))?;
             }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use ringway_flow::{CloseHow, Flow, Input, Moment, PerSide, Span};
 use ringway_metrics::{AcceptError, RefusedReason, WorkerBlocks};
-use ringway_uring::{Errno, Operation, arm_reset, local_address, peer_address, refuse_arrivals};
+use ringway_uring::{
+    Errno, Operation, arm_reset, confine, local_address, peer_address, refuse_arrivals,
+};
 
 use crate::access::{AccessRecord, Conclusion};
 use crate::admission::{Gate, Permit};
@@ -329,7 +331,7 @@ impl Worker {
             Err(reason) => return self.refuse(listener, fd, client, reason),
         };
         let is_short = self.supply.is_short(self.ring.buffers_held());
-        let is_full = self.slots.len() >= SLOTS_MAX || is_short;
+        let is_full = self.slots.len() >= SLOTS_MAX || is_short || self.relief.is_needed();
         if is_full || !self.connections.try_acquire() {
             place.gate.release(permit);
             return self.refuse(listener, fd, client, RefusedReason::Resources);
@@ -389,6 +391,10 @@ impl Worker {
         permit: Permit,
         inspection: Option<Box<Inspection>>,
     ) {
+        if let Some(confinement) = self.supply.confinement(self.slots.len()) {
+            // Where it fails the kernel does as it does elsewhere.
+            let _ = confine(fd.as_fd(), confinement);
+        }
         let spec = &self.routes[usize::from(route)];
         self.blocks.listeners[usize::from(spec.listener)]
             .connections

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 use ringway_balance::{AdminState, BackendIndex, NoBackend};
 use ringway_flow::{Fault, Input, Moment, Side, Span};
-use ringway_uring::{Errno, arm_reset, connect_now, connect_socket, pending_error};
+use ringway_uring::{Errno, arm_reset, confine, connect_now, connect_socket, pending_error};
 
 use crate::dispatch::fault;
 use crate::tag::Tag;
@@ -139,11 +139,17 @@ impl Worker {
         let held = self.slots.get_mut(slot);
         held.origins_left = held.origins_left.saturating_sub(1);
         let held = self.slots.get(slot);
+        // It is among those that are there.
+        let confinement = self.supply.confinement(self.slots.len() - 1);
         let WorkerPool {
             origin, backends, ..
         } = &mut self.pools[pool];
         let address = &backends[backend].address;
         let socket = connect_socket(address)?;
+        if let Some(confinement) = confinement {
+            // Where it fails the kernel does as it does elsewhere.
+            let _ = confine(socket.as_fd(), confinement);
+        }
         origin.bind(socket.as_fd(), address, held)?;
         let begun = if address.is_unix() {
             connect_now(socket.as_fd(), address)?;

@@ -61,7 +61,7 @@ impl Worker {
         let idle = self.pipes.idle() as i64;
         self.blocks.worker.pipes.idle.set(idle);
         self.ring.limit_buffers(share.buffers_max);
-        self.supply = Supply::new(share.buffers_max);
+        self.supply = Supply::new(share);
     }
 
     /// The end: what counted the present counts nothing now.

@@ -32,6 +32,7 @@ mod outlier;
 mod rate;
 mod record;
 mod rehearse;
+mod relief;
 mod slots;
 mod sources;
 mod spec;
@@ -54,6 +55,7 @@ pub use outlier::{EjectionNotice, NoticeSink};
 pub use rate::SharedRate;
 pub use record::labels_of;
 pub use rehearse::{PoolCopy, Reception, Visitor};
+pub use relief::Strain;
 pub use sources::{SourceLimit, SourceRate};
 pub use spec::{
     BUFFERS_MAX, BackendSpec, ListenerSpec, Opening, PoolSpec, RouteSpec, Share, SocketSpec,

@@ -12,6 +12,7 @@ use ringway_metrics::WorkerHistograms;
 
 use crate::apply::{Acknowledge, Update};
 use crate::rehearse::PoolCopy;
+use crate::relief::Strain;
 use crate::spec::Share;
 
 /// A listening socket of a worker.
@@ -46,6 +47,8 @@ pub enum Message {
     Open(Acknowledge),
     /// Have this share from now on.
     Share(Share),
+    /// So short is memory now.
+    Strain(Strain),
     /// Show the listening sockets: copies, for whoever is to accept on them too.
     Lend(SyncSender<io::Result<Vec<Lent>>>),
     /// These sockets, by their cookies (SO_COOKIE), are accepted on by somebody else when this worker

@@ -226,6 +226,7 @@ fn refused_as(inspection: Option<&Inspection>, ended: Ended) -> Option<RefusedRe
         | Why::ConnectFailed
         | Why::Drain
         | Why::BackendDown
+        | Why::HeldMemory
         | Why::Error => None,
     }
 }
@@ -247,7 +248,7 @@ pub fn labels_of(ended: Ended) -> (ringway_metrics::Side, CloseReason) {
         Why::Drain | Why::BackendDown => CloseReason::Drain,
         // Told as refused, unless nobody knows better.
         Why::Handshake | Why::Refused => CloseReason::Error,
-        Why::Resources | Why::Error => CloseReason::Error,
+        Why::Resources | Why::HeldMemory | Why::Error => CloseReason::Error,
     };
     (side, reason)
 }

@@ -78,6 +78,8 @@ pub struct Share {
     pub pipe_size: usize,
     /// Receive buffers it may hold: from 64 to [`BUFFERS_MAX`].
     pub buffers_max: u16,
+    /// Bytes that the kernel may hold in its sockets; none where memory is not bounded.
+    pub socket_bytes: Option<u64>,
 }
 
 /// When a worker begins to accept.

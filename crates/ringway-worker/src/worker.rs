@@ -27,6 +27,7 @@ use crate::limit::Limit;
 use crate::mailbox::Message;
 use crate::origin::Origin;
 use crate::outlier::NoticeSink;
+use crate::relief::Relief;
 use crate::slots::Slots;
 use crate::spec::{BackendSpec, PoolSpec, WhenBackendDown, WorkerSpec};
 use crate::stall::Stall;
@@ -130,6 +131,7 @@ pub(crate) struct Worker {
     memory_look_at: Option<Moment>,
     pub(crate) room: Room,
     pub(crate) supply: Supply,
+    pub(crate) relief: Relief,
     pub(crate) acceptor: Acceptor,
     pub(crate) routes: Vec<Route>,
     pub(crate) pools: Vec<WorkerPool>,
@@ -209,7 +211,8 @@ impl Worker {
             waiting: Waiting::default(),
             memory_look_at: None,
             room: Room::Plenty,
-            supply: Supply::new(spec.share.buffers_max),
+            supply: Supply::new(spec.share),
+            relief: Relief::default(),
             acceptor: Acceptor::new(spec.listeners, spec.sockets, spec.opening),
             routes: spec.routes.into_iter().map(Route::from).collect(),
             pools,
@@ -466,6 +469,7 @@ impl Worker {
                     done();
                 }
                 Message::Share(share) => self.take_share(share),
+                Message::Strain(strain) => self.relieve(strain),
                 Message::Lend(reply) => drop(reply.try_send(self.acceptor.lend())),
                 Message::NotAlone(cookies) => self.acceptor.share(&cookies),
                 Message::Histograms(reply) => drop(reply.try_send(self.histograms.clone())),

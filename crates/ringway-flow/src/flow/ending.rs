@@ -120,7 +120,8 @@ impl Flow {
             Why::Idle | Why::HalfClose | Why::FirstByte | Why::Drain => CloseHow::Reset,
             Why::Fin | Why::Reset | Why::Lifetime | Why::ConnectFailed => CloseHow::Reset,
             Why::Handshake | Why::Refused => CloseHow::Reset,
-            Why::NoBackend | Why::Resources | Why::BackendDown | Why::Error => CloseHow::Reset,
+            Why::NoBackend | Why::Resources | Why::BackendDown => CloseHow::Reset,
+            Why::HeldMemory | Why::Error => CloseHow::Reset,
         };
         let by = if why == Why::BackendDown {
             Party::Backend

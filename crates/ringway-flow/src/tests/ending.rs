@@ -71,6 +71,7 @@ fn a_drain_is_gentle_to_a_quiet_flow_and_everything_else_resets() {
     assert_eq!(closed_for(Why::Drain, true), (Fin, Party::Ringway));
     assert_eq!(closed_for(Why::Drain, false), (Reset, Party::Ringway));
     assert_eq!(closed_for(Why::BackendDown, true), (Reset, Party::Backend));
+    assert_eq!(closed_for(Why::HeldMemory, true), (Reset, Party::Ringway));
     assert_eq!(closed_for(Why::Error, true), (Reset, Party::Ringway));
 }
 

@@ -162,6 +162,7 @@ impl World {
             histograms: WorkerHistograms::new(topology),
             connections: Arc::new(Limit::new(setting.connections)),
             share: Share {
+                socket_bytes: None,
                 pipes_max: setting.pipes_max,
                 pipe_size: 256 * 1024,
                 buffers_max: BUFFERS_MAX,

@@ -221,6 +221,8 @@ mod tests {
         connections_by_nofile: 500_000,
         connections_max: 500_000,
         memory: None,
+        workers: 1,
+        socket_bytes_per_worker: None,
         buffers_per_worker: 32_768,
         pipes_per_worker: 256,
         pipe_size: 256 * 1024,

@@ -37,6 +37,11 @@ impl Backend {
         self.0.local_addr().unwrap()
     }
 
+    /// Whether somebody has come and waits to be accepted.
+    pub(crate) fn is_reached(&self) -> bool {
+        is_readable(&self.0, Duration::ZERO)
+    }
+
     /// The next connection, which must come.
     pub(crate) fn accept(&self) -> TcpStream {
         assert!(

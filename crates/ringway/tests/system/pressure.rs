@@ -2,15 +2,17 @@
 //! refuses who comes too late, those who are in go on, and the kernel need not end it.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use socket2::SockRef;
 
 use crate::backend::{Backend, Hoard};
 use crate::crowds::{exchange, stuff};
-use crate::peers::try_narrow;
+use crate::eventually::{PATIENCE, until};
+use crate::peers::{read_exactly, try_narrow};
 use crate::process::Launch;
 use crate::scale::fitting;
 use crate::setup::{Relay, Setup};
@@ -140,4 +142,56 @@ fn what_128_mebibytes_do_not_carry_is_refused_and_nobody_is_killed() {
         let (client, accepted) = backend.pair(&ringway);
         exchange(&client, &accepted);
     }
+}
+
+/// What a Unix socket holds is charged in cgroup v1, too.
+#[test]
+fn clients_who_read_nothing_are_reset_before_memory_is_used_up_and_the_others_go_on() {
+    let Some(group) = MemoryGroup::new(40 * MIB) else {
+        return;
+    };
+    let hoard = Hoard::new(b'!');
+    let setup = Setup::to([hoard.address()]).binds(&["unix:DIR/front.sock"]);
+    let setup = setup.launch_as(Launch::Confined(group.processes()));
+    let ringway = setup.start();
+    let path = ringway.dir().join("front.sock");
+    // In the order in which they came: each is greeted before the next one comes.
+    let come = || {
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read_exact(&mut [0]).ok().map(|()| client)
+    };
+    let reader = come().unwrap();
+    let crowd: Vec<UnixStream> = (0..250).map_while(|_| come()).collect();
+    assert_eq!(crowd.len(), 250, "refused before anything was short");
+    let address = hoard.address();
+    let mut accepted = hoard.close().into_iter();
+    let own = accepted.next().unwrap();
+    let others: Vec<TcpStream> = accepted.collect();
+    for stream in &others {
+        stream.set_nonblocking(true).unwrap();
+    }
+    until("some are reset", || {
+        for mut stream in &others {
+            // It has no room, or was reset.
+            let _ = stream.write(&[7; 50_000]);
+        }
+        ringway.closed("ringway", "error") > 0
+    });
+    (&own).write_all(b"still").unwrap();
+    assert_eq!(&read_exactly::<5>(&reader), b"still");
+    (&reader).write_all(b"there").unwrap();
+    assert_eq!(&read_exactly::<5>(&own), b"there");
+    drop((crowd, others));
+    let backend = Backend::at(address);
+    let mut clients = Vec::new();
+    // As long as memory is short, who comes is refused.
+    until("who comes is served", || {
+        clients.extend(UnixStream::connect(&path));
+        backend.is_reached()
+    });
+    assert_eq!(group.killed(), 0);
+    let log = ringway.process.log();
+    let said = log.matches("memory is short").count();
+    assert_eq!(said, 1, "{log}");
 }
