@@ -4,12 +4,14 @@
 //! a violation.
 
 mod allocations;
+mod blockers;
 mod confined;
 mod connections;
 mod count;
 mod crowd;
 mod exposition;
 mod gates;
+mod groups;
 mod hellos;
 mod idle;
 mod instance;
@@ -31,7 +33,7 @@ use row::{Row, Verdict};
 /// A check: its name for `--only`, and what it measures.
 type Check = (&'static str, fn(&Rig) -> io::Result<Vec<Row>>);
 
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     ("io-wq threads", relay::io_wq),
     ("round trip", relay::round_trips),
     ("bulk stream", relay::bulk),
@@ -43,6 +45,7 @@ const CHECKS: [Check; 14] = [
     ("reset connection", crowd::resets),
     ("blocked directions", memory::blocked_directions),
     ("control group", confined::overloaded),
+    ("strained group", blockers::strained),
     ("wake-ups", idle::wake_ups),
     ("conservation", connections::conservation),
     ("start", start::to_ready),

@@ -2,21 +2,17 @@
 //! carries: it refuses, the kernel ends nobody, and who comes after them is served. Not how much a connection
 //! takes. Invariant: the bound is that of the group or of one above it, once each; swapping is off.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::crowd::{fitting, too_few};
+use super::groups::{Bounded, Groups};
 use super::instance::{Config, Instance, UNCHECKED};
 use super::load::Servers;
 use super::rig::Rig;
 use super::row::Row;
 
-const MIB: u64 = 1 << 20;
-/// What the group has.
-const BOUND_BYTES: u64 = 128 * MIB;
 /// Clients that come, where descriptors allow it: more than it carries.
 const CLIENTS_MAX: u64 = 5000;
 /// Refusals after which there is nothing more to see.
@@ -24,100 +20,8 @@ const REFUSED_ENOUGH: u64 = 200;
 /// Asks a source for bytes without end.
 const ENDLESS: [u8; 8] = [0xff; 8];
 /// What one of them still reads, in the end.
-const GOES_ON_BYTES: usize = 4 * MIB as usize;
+const GOES_ON_BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Which group has the bound.
-#[derive(Clone, Copy, Debug)]
-enum Bounded {
-    Own,
-    Above,
-}
-
-impl Bounded {
-    fn describe(self) -> &'static str {
-        match self {
-            Bounded::Own => "its group has 128 MiB",
-            Bounded::Above => "a group above has 128 MiB",
-        }
-    }
-}
-
-/// A group inside another, removed when it is dropped.
-#[derive(Debug)]
-struct Groups {
-    outer: PathBuf,
-    inner: PathBuf,
-}
-
-impl Groups {
-    /// None where this host has no such groups for memory, or lets nobody make one.
-    fn new(bounded: Bounded) -> Option<Groups> {
-        let root = Path::new("/sys/fs/cgroup");
-        let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        if !controllers.split_whitespace().any(|name| name == "memory") {
-            return None;
-        }
-        let outer = root.join(format!("ringway-xtask-{}", std::process::id()));
-        let inner = outer.join("inner");
-        let groups = Groups { outer, inner };
-        groups.make(root, bounded).ok().map(|()| groups)
-    }
-
-    fn make(&self, root: &Path, bounded: Bounded) -> io::Result<()> {
-        fs::write(root.join("cgroup.subtree_control"), "+memory")?;
-        fs::create_dir(&self.outer)?;
-        fs::write(self.outer.join("cgroup.subtree_control"), "+memory")?;
-        fs::create_dir(&self.inner)?;
-        let group = match bounded {
-            Bounded::Own => &self.inner,
-            Bounded::Above => &self.outer,
-        };
-        fs::write(group.join("memory.max"), BOUND_BYTES.to_string())?;
-        // Not there on a kernel without swap.
-        let _ = fs::write(group.join("memory.swap.max"), "0");
-        Ok(())
-    }
-
-    fn processes(&self) -> PathBuf {
-        self.inner.join("cgroup.procs")
-    }
-
-    /// How often something was done because memory was short, here and below.
-    fn events(&self, name: &str) -> io::Result<u64> {
-        let text = fs::read_to_string(self.outer.join("memory.events"))?;
-        let found = text.lines().find_map(|line| line.strip_prefix(name));
-        let count = found.and_then(|rest| rest.trim().parse().ok());
-        count.ok_or_else(|| io::Error::other(format!("no {name} in memory.events")))
-    }
-
-    /// What was charged to it now, in MiB: all, of it what is in sockets, and the kernel's.
-    fn charged(&self) -> io::Result<String> {
-        let all = fs::read_to_string(self.outer.join("memory.current"))?;
-        let all: u64 = all.trim().parse().map_err(io::Error::other)?;
-        let parts = fs::read_to_string(self.outer.join("memory.stat"))?;
-        let part = |name: &str| -> u64 {
-            let mut values = parts.lines().filter_map(|line| {
-                let (found, value) = line.split_once(' ')?;
-                (found == name).then(|| value.parse().ok())?
-            });
-            values.next().unwrap_or(0)
-        };
-        let [anonymous, sockets, kernel] = ["anon", "sock", "kernel"].map(|name| part(name) / MIB);
-        let all = all / MIB;
-        Ok(format!(
-            "{all} MiB: {anonymous} own, {sockets} sockets, {kernel} kernel"
-        ))
-    }
-}
-
-impl Drop for Groups {
-    fn drop(&mut self) {
-        // Empty by now, or left for whoever looks after what went wrong.
-        let _ = fs::remove_dir(&self.inner);
-        let _ = fs::remove_dir(&self.outer);
-    }
-}
 
 /// The same with the bound in either place.
 pub(super) fn overloaded(rig: &Rig) -> io::Result<Vec<Row>> {

@@ -63,15 +63,37 @@ impl Config {
         health_check: &str,
         more: &str,
     ) -> Config {
+        self = self.pool(name, backends, health_check);
+        let _ = writeln!(
+            self.listeners,
+            "  {name}: {{bind: \"127.0.0.1:0\", pool: {name}, relay: {relay}{more}}}"
+        );
+        self
+    }
+
+    /// A listener on a Unix socket.
+    pub(super) fn unix_listener(
+        mut self,
+        name: &str,
+        path: &Path,
+        backends: &[SocketAddr],
+        health_check: &str,
+    ) -> Config {
+        self = self.pool(name, backends, health_check);
+        let _ = writeln!(
+            self.listeners,
+            "  {name}: {{bind: \"unix:{}\", pool: {name}}}",
+            path.display()
+        );
+        self
+    }
+
+    fn pool(mut self, name: &str, backends: &[SocketAddr], health_check: &str) -> Config {
         let backends: Vec<String> = backends
             .iter()
             .map(|address| format!("{{address: \"{address}\"}}"))
             .collect();
         let backends = backends.join(", ");
-        let _ = writeln!(
-            self.listeners,
-            "  {name}: {{bind: \"127.0.0.1:0\", pool: {name}, relay: {relay}{more}}}"
-        );
         let _ = writeln!(
             self.pools,
             "  {name}: {{backends: [{backends}], health_check: {health_check}}}"
@@ -178,6 +200,12 @@ impl Instance {
             .and_then(|listener| listener["addresses"][0].as_str())
             .map(str::to_owned)
             .ok_or_else(|| io::Error::other(format!("no listener {name} in {body}")))
+    }
+
+    /// How many lines of its log say so.
+    pub(super) fn said(&self, what: &str) -> io::Result<usize> {
+        let log = fs::read_to_string(&self.log)?;
+        Ok(log.lines().filter(|line| line.contains(what)).count())
     }
 
     pub(super) fn metrics(&self) -> io::Result<Exposition> {
