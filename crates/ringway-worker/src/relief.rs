@@ -162,11 +162,11 @@ fn sight(slot: &Slot) -> Sight {
             continue;
         };
         let Held {
-            received_bytes,
             sent_bytes,
-            spare_bytes,
+            returnable_bytes,
+            ..
         } = held(socket.as_fd()).unwrap_or_default();
-        held_bytes += received_bytes + sent_bytes + spare_bytes;
+        held_bytes += returnable_bytes;
         // Memory for bytes is more than the bytes: it may seem to have taken less than before.
         let taken = slot.flow.sent_bytes(side).saturating_sub(sent_bytes);
         taken_bytes[side] = (sent_bytes > 0).then_some(taken);
