@@ -215,6 +215,7 @@ mod tests {
     use crate::notify::Notifier;
     use crate::reload::prepare::{Means, prepare};
     use crate::reload::{Asker, Outcome, Reloads, Wish};
+    use crate::strain::MemoryWatch;
 
     struct Nobody;
 
@@ -243,6 +244,7 @@ mod tests {
             log_level: None,
             files: Vec::new(),
             managers: HashSet::new(),
+            memory: MemoryWatch::default(),
             notifier: Arc::new(Notifier::default()),
             relaunch: None,
             upgrading: None,
