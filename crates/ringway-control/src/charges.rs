@@ -57,7 +57,11 @@ impl Charges {
         let current = text(&self.current);
         let all = current.trim().parse().unwrap_or(0);
         match all < enough {
-            true => Usage { all, kernel: all },
+            true => Usage {
+                all,
+                kernel: all,
+                own_kernel: all,
+            },
             false => usage_of(all, &text(&self.parts), self.names),
         }
     }
@@ -71,7 +75,11 @@ fn usage_of(all: u64, parts: &str, names: &Names) -> Usage {
     };
     let all = all.saturating_sub(sum(names.reclaimable));
     let kernel = all.saturating_sub(sum(names.own));
-    Usage { all, kernel }
+    Usage {
+        all,
+        kernel,
+        own_kernel: kernel,
+    }
 }
 
 fn text(file: &File) -> String {
@@ -91,19 +99,21 @@ mod tests {
         let expected = Usage {
             all: 38,
             kernel: 25,
+            own_kernel: 25,
         };
         assert_eq!(usage_of(100, parts, &V2), expected);
         let parts = "cache 70\nrss 0\ntotal_rss 10\ntotal_shmem 3\ntotal_inactive_file 40\ntotal_active_file 20\n";
         let expected = Usage {
             all: 40,
             kernel: 27,
+            own_kernel: 27,
         };
         assert_eq!(usage_of(100, parts, &V1), expected);
     }
 
     #[test]
     fn parts_that_are_newer_than_their_sum_are_no_less_than_nothing() {
-        let none = Usage { all: 0, kernel: 0 };
+        let none = Usage::default();
         assert_eq!(usage_of(5, "inactive_file 9\nanon 4\n", &V2), none);
         assert_eq!(usage_of(0, "", &V2), none);
     }

@@ -82,6 +82,11 @@ pub(crate) fn bounded() -> Vec<(Group, u64)> {
     bounded.collect()
 }
 
+/// What `open` makes of this process's own group, or of the next above it of which it makes something.
+pub(crate) fn innermost<T>(open: impl Fn(&Group) -> Option<T>) -> Option<T> {
+    groups("memory", &["memory"]).iter().find_map(open)
+}
+
 /// cgroup v1 writes its largest number, less a part of a page, where there is no bound.
 const UNBOUNDED: u64 = 1 << 62;
 

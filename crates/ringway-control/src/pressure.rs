@@ -28,12 +28,14 @@ const RELIEF: Duration = Duration::from_millis(40);
 const OVER_AFTER: Duration = Duration::from_secs(5);
 
 /// What is charged to a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Without what can be given up at once.
     pub(crate) all: u64,
     /// What of it the kernel holds: sockets, pipes and whatever belongs to connections.
     pub(crate) kernel: u64,
+    /// What of that is not another group's, where several have the bound together.
+    pub(crate) own_kernel: u64,
 }
 
 /// What a group may have.
@@ -56,13 +58,17 @@ pub(crate) enum Level {
 impl Budget {
     /// Usage below this is none to think about, whatever it is made of.
     pub(crate) fn enough(self) -> u64 {
-        (self.kernel / 4).min(self.bound / 2)
+        self.little().min(self.bound / 2)
     }
 
-    /// The level after this one. Whoever holds little in the kernel is not what memory is short of: to refuse or to
-    /// reset would free nothing.
+    /// Who holds less than this in the kernel is not what memory is short of: to refuse or to reset would free nothing.
+    fn little(self) -> u64 {
+        self.kernel / 4
+    }
+
+    /// The level after this one.
     pub(crate) fn level(self, before: Level, usage: Usage) -> Level {
-        if usage.kernel < self.kernel / 4 {
+        if usage.own_kernel < self.little() {
             return Level::Ease;
         }
         let (kernel, bound) = (self.kernel / 8, self.bound / 16);
@@ -78,10 +84,12 @@ impl Budget {
         }
     }
 
-    /// What has to be given back, more than until the level falls: while it is given back, more is taken.
+    /// What has to be given back, more than until the level falls: while it is given back, more is taken. Not what others
+    /// have taken.
     pub(crate) fn excess(self, usage: Usage) -> u64 {
         let kernel = usage.kernel.saturating_sub(self.kernel / 8 * 6);
-        kernel.max(usage.all.saturating_sub(self.bound / 16 * 13))
+        let wanted = kernel.max(usage.all.saturating_sub(self.bound / 16 * 13));
+        wanted.min(usage.own_kernel.saturating_sub(self.little()))
     }
 
     /// Until the next look, with so many connections there.

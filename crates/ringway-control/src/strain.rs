@@ -25,6 +25,8 @@ struct Watched {
 #[derive(Debug, Default)]
 pub(crate) struct MemoryWatch {
     groups: Vec<Watched>,
+    /// What is charged to its own group, whether that is bounded or one above it is.
+    own: Option<Charges>,
     course: Course,
     look_at: Option<Instant>,
 }
@@ -39,10 +41,11 @@ impl MemoryWatch {
                 budget: Budget { bound, kernel },
                 charges: Charges::open(&group)?,
                 level: self.course.level(),
-                usage: Usage { all: 0, kernel: 0 },
+                usage: Usage::default(),
             })
         };
         self.groups = memory::bounded().into_iter().filter_map(watched).collect();
+        self.own = memory::innermost(Charges::open);
         // Where nothing bounds it any more, one more look tells so.
         let is_of_interest = !self.groups.is_empty() || self.course.level() > Level::Ease;
         self.look_at = is_of_interest.then(Instant::now);
@@ -55,7 +58,11 @@ impl MemoryWatch {
 
     fn look(&mut self, now: Instant, connections: u64) -> (Option<Strain>, Option<News>) {
         for group in &mut self.groups {
-            group.usage = group.charges.usage(group.budget.enough());
+            let enough = group.budget.enough();
+            group.usage = group.charges.usage(enough);
+            if let Some(own) = &self.own {
+                group.usage.own_kernel = own.usage(enough).kernel;
+            }
             group.level = group.budget.level(group.level, group.usage);
         }
         let groups = self.groups.iter();

@@ -10,10 +10,18 @@ const BUDGET: Budget = Budget {
     kernel: 48,
 };
 
+fn usage(all: u64, kernel: u64) -> Usage {
+    Usage {
+        all,
+        kernel,
+        own_kernel: kernel,
+    }
+}
+
 fn levels(of: impl IntoIterator<Item = (u64, u64)>) -> Vec<Level> {
     let mut level = Level::Ease;
     let step = |(all, kernel)| {
-        level = BUDGET.level(level, Usage { all, kernel });
+        level = BUDGET.level(level, usage(all, kernel));
         level
     };
     of.into_iter().map(step).collect()
@@ -37,16 +45,26 @@ fn who_holds_little_is_not_refused_for_what_others_took() {
     assert_eq!(levels([(128, 11), (128, 12)]), [Level::Ease, Level::Over]);
 }
 
+/// Others who have the bound together with this process.
+#[test]
+fn nobody_is_reset_for_what_others_hold_in_the_kernel() {
+    let of_others = |own_kernel| Usage {
+        all: 128,
+        kernel: 60,
+        own_kernel,
+    };
+    assert_eq!(BUDGET.level(Level::Over, of_others(11)), Level::Ease);
+    assert_eq!(BUDGET.level(Level::Ease, of_others(13)), Level::Over);
+    assert_eq!(BUDGET.excess(of_others(13)), 1);
+}
+
 #[test]
 fn what_could_be_used_up_meanwhile_is_looked_at_sooner() {
     let budget = Budget {
         bound: 128 << 20,
         kernel: 48 << 20,
     };
-    let used = |mebibytes: u64| Usage {
-        all: mebibytes << 20,
-        kernel: mebibytes << 20,
-    };
+    let used = |mebibytes: u64| usage(mebibytes << 20, mebibytes << 20);
     let pause = |level, mebibytes, connections| {
         let pause = budget.pause(level, used(mebibytes), connections);
         pause.as_millis()
@@ -101,9 +119,10 @@ fn workers_look_twice_before_they_reset_and_wait_for_what_comes_back() {
 }
 
 fn any_usage() -> impl Strategy<Value = Usage> {
-    (0u64..200, 0u64..200).prop_map(|(all, kernel)| Usage {
+    (0u64..200, 0u64..200, 0u64..200).prop_map(|(all, kernel, own_kernel)| Usage {
         all: all.max(kernel),
         kernel,
+        own_kernel: own_kernel.min(kernel),
     })
 }
 
@@ -112,7 +131,11 @@ proptest! {
     #[test]
     fn more_use_is_no_lower_level(usage in any_usage(), more in any_usage(), before in 0usize..3) {
         let before = [Level::Ease, Level::Short, Level::Over][before];
-        let more = Usage { all: usage.all + more.all, kernel: usage.kernel + more.kernel };
+        let more = Usage {
+            all: usage.all + more.all,
+            kernel: usage.kernel + more.kernel,
+            own_kernel: usage.own_kernel + more.own_kernel,
+        };
         prop_assert!(BUDGET.level(before, usage) <= BUDGET.level(before, more));
     }
 
@@ -123,7 +146,11 @@ proptest! {
         let before = [Level::Ease, Level::Short, Level::Over][before];
         if BUDGET.level(before, usage) == Level::Over {
             let excess = BUDGET.excess(usage) + 1;
-            let after = Usage { all: usage.all.saturating_sub(excess), kernel: usage.kernel.saturating_sub(excess) };
+            let after = Usage {
+                all: usage.all.saturating_sub(excess),
+                kernel: usage.kernel.saturating_sub(excess),
+                own_kernel: usage.own_kernel.saturating_sub(excess),
+            };
             prop_assert!(BUDGET.level(Level::Over, after) < Level::Over);
         }
     }
@@ -152,7 +179,7 @@ proptest! {
     fn what_is_enough_is_ease(bound in 64u64 << 20..1 << 40, part in 1u64..8) {
         let budget = Budget { bound, kernel: bound / 8 * part };
         let all = budget.enough() - 1;
-        prop_assert_eq!(budget.level(Level::Ease, Usage { all, kernel: all }), Level::Ease);
-        prop_assert_eq!(budget.level(Level::Over, Usage { all, kernel: all }), Level::Ease);
+        prop_assert_eq!(budget.level(Level::Ease, usage(all, all)), Level::Ease);
+        prop_assert_eq!(budget.level(Level::Over, usage(all, all)), Level::Ease);
     }
 }
