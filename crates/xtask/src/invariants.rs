@@ -27,6 +27,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use gates::Gates;
 use rig::Rig;
 use row::{Row, Verdict};
 
@@ -50,6 +51,10 @@ const CHECKS: [Check; 15] = [
     ("conservation", connections::conservation),
     ("start", start::to_ready),
 ];
+
+/// How often a check whose gate does not hold is measured in all: what else runs on the machine adds
+/// to a count, a change of the code adds to all of them.
+const ATTEMPTS: usize = 3;
 
 /// What was asked for on the command line.
 #[derive(Debug, Default)]
@@ -97,20 +102,20 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         options.idle_connections.unwrap_or(IDLE_CONNECTIONS),
     )?;
     println!("{}\n{}", rig.describe(), Row::header());
+    let gates = options.gates.then(Gates::read).transpose()?;
     let mut rows = Vec::new();
-    for (name, check) in CHECKS.into_iter().filter(|(name, _)| options.wants(name)) {
-        let start = Instant::now();
-        let measured = check(&rig).unwrap_or_else(|error| {
-            vec![Row::violated(
-                name,
-                &format!("could not be measured: {error}"),
-                "",
-            )]
-        });
-        for row in &measured {
-            println!("{row}");
+    for check in CHECKS.iter().filter(|(name, _)| options.wants(name)) {
+        let mut measured = measure(check, &rig);
+        for _ in 1..ATTEMPTS {
+            if !gates
+                .as_ref()
+                .is_some_and(|gates| gates.is_one_broken(&measured))
+            {
+                break;
+            }
+            println!("  (a gate does not hold: {} once more)", check.0);
+            measured = measure(check, &rig);
         }
-        eprintln!("  ({name}: {:.1} s)", start.elapsed().as_secs_f64());
         rows.extend(measured);
     }
     let count = |verdict: Verdict| rows.iter().filter(|row| row.verdict == verdict).count();
@@ -126,10 +131,24 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
             row.invariant, row.measured, row.limit
         );
     }
-    if options.gates {
-        return gates::hold(&rows);
+    Ok(match gates {
+        Some(gates) => gates.hold(&rows),
+        None => violated == 0 && held > 0,
+    })
+}
+
+/// The rows of one check, printed; an error is one of them.
+fn measure(&(name, check): &Check, rig: &Rig) -> Vec<Row> {
+    let start = Instant::now();
+    let rows = check(rig).unwrap_or_else(|error| {
+        let error = format!("could not be measured: {error}");
+        vec![Row::violated(name, &error, "")]
+    });
+    for row in &rows {
+        println!("{row}");
     }
-    Ok(violated == 0 && held > 0)
+    eprintln!("  ({name}: {:.1} s)", start.elapsed().as_secs_f64());
+    rows
 }
 
 #[cfg(test)]
