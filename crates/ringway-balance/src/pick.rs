@@ -104,8 +104,8 @@ impl Pool {
     }
 
     fn why_none_is_left(&self, tried: &Tried) -> NoBackend {
-        let is_last_tried = || self.tiers.last.is_within(tried);
-        if self.tiers.all_before_last_are_in(tried) && is_last_tried() {
+        let mut tiers = self.tiers.in_order().into_iter();
+        if tiers.all(|tier| tier.is_within(tried)) {
             NoBackend::AllTried
         } else {
             NoBackend::AllFull

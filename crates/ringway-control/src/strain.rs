@@ -17,6 +17,8 @@ use crate::supervise::Supervisor;
 struct Watched {
     budget: Budget,
     charges: Charges,
+    /// Whether it is the group of this process, and not one above it.
+    is_own: bool,
     level: Level,
     usage: Usage,
 }
@@ -25,7 +27,7 @@ struct Watched {
 #[derive(Debug, Default)]
 pub(crate) struct MemoryWatch {
     groups: Vec<Watched>,
-    /// What is charged to its own group, whether that is bounded or one above it is.
+    /// What is charged to its own group, where one above it may be bounded.
     own: Option<Charges>,
     course: Course,
     look_at: Option<Instant>,
@@ -34,18 +36,20 @@ pub(crate) struct MemoryWatch {
 impl MemoryWatch {
     /// What bounds this process now, of so many workers. What was found so far goes on.
     pub(crate) fn follow(&mut self, workers: u64) {
+        let own = memory::innermost(|group| Some((group.clone(), Charges::open(group)?)));
         let watched = |(group, bound)| {
             let shares = memory::divide(Some(bound), workers);
             let kernel = shares.kernel_bytes?;
             Some(Watched {
                 budget: Budget { bound, kernel },
                 charges: Charges::open(&group)?,
+                is_own: own.as_ref().is_some_and(|(own, _)| *own == group),
                 level: self.course.level(),
                 usage: Usage::default(),
             })
         };
         self.groups = memory::bounded().into_iter().filter_map(watched).collect();
-        self.own = memory::innermost(Charges::open);
+        self.own = own.map(|(_, charges)| charges);
         // Where nothing bounds it any more, one more look tells so.
         let is_of_interest = !self.groups.is_empty() || self.course.level() > Level::Ease;
         self.look_at = is_of_interest.then(Instant::now);
@@ -60,7 +64,7 @@ impl MemoryWatch {
         for group in &mut self.groups {
             let enough = group.budget.enough();
             group.usage = group.charges.usage(enough);
-            if let Some(own) = &self.own {
+            if let Some(own) = self.own.as_ref().filter(|_| !group.is_own) {
                 group.usage.own_kernel = own.usage(enough).kernel;
             }
             group.level = group.budget.level(group.level, group.usage);
@@ -86,20 +90,19 @@ impl MemoryWatch {
             return;
         };
         let Budget { bound, kernel } = budget;
+        let is_short = |what| {
+            warn!(
+                bound_bytes = bound,
+                used_bytes = usage.all,
+                kernel_bytes = usage.kernel,
+                kernel_bytes_max = kernel,
+                "{what}"
+            );
+        };
         match news {
-            News::Refusing => warn!(
-                bound_bytes = bound,
-                used_bytes = usage.all,
-                kernel_bytes = usage.kernel,
-                kernel_bytes_max = kernel,
-                "memory is short: new connections are refused"
-            ),
-            News::Resetting => warn!(
-                bound_bytes = bound,
-                used_bytes = usage.all,
-                kernel_bytes = usage.kernel,
-                kernel_bytes_max = kernel,
-                "memory is used up: connections whose peers do not read are reset, the longest waiting first"
+            News::Refusing => is_short("memory is short: new connections are refused"),
+            News::Resetting => is_short(
+                "memory is used up: connections whose peers do not read are reset, the longest waiting first",
             ),
             News::Eased { after } => info!(
                 seconds = after.as_secs_f64(),

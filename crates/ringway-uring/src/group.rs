@@ -8,6 +8,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::local::set;
+
 /// Has newcomers come to these places only, each as often, until [`steer_freely`]. Handshakes that have begun are not
 /// concerned.
 ///
@@ -31,7 +33,10 @@ pub fn steer_to(any: BorrowedFd<'_>, places: &[u32]) -> io::Result<()> {
             size,
         )
     };
-    outcome(result)
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Leaves the choice to the kernel again.
@@ -39,26 +44,8 @@ pub fn steer_to(any: BorrowedFd<'_>, places: &[u32]) -> io::Result<()> {
 /// # Errors
 /// As setsockopt(2): ENOENT where it is the kernel's already.
 pub fn steer_freely(any: BorrowedFd<'_>) -> io::Result<()> {
-    let unused: libc::c_int = 0;
-    let size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads `size` bytes of `unused` at most, which lives until it returns.
-    let result = unsafe {
-        libc::setsockopt(
-            any.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_DETACH_REUSEPORT_BPF,
-            (&raw const unused).cast(),
-            size,
-        )
-    };
-    outcome(result)
-}
-
-fn outcome(result: libc::c_int) -> io::Result<()> {
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    // The kernel wants a number and does not look at it.
+    Ok(set(any, libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF)?)
 }
 
 /// A random number, and the place that it stands for: not a hash of the packet, which a host may not have.

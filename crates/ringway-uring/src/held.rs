@@ -11,8 +11,8 @@ use crate::errno::Errno;
 use crate::socket::{local_address, set_tcp_option};
 
 /// `SOCK_SNDBUF_LOCK` and `SOCK_RCVBUF_LOCK` of the kernel: this size was chosen, do not tune it.
-const SEND_IS_CHOSEN: libc::c_int = 1;
-const RECEIVE_IS_CHOSEN: libc::c_int = 2;
+const SEND_IS_CHOSEN: u32 = 1;
+const RECEIVE_IS_CHOSEN: u32 = 2;
 
 /// How many numbers `SO_MEMINFO` has, and where those are that count.
 const NUMBERS: usize = 9;
@@ -37,7 +37,7 @@ pub struct Confinement {
 /// As getsockopt(2), setsockopt(2). Then it holds what the kernel lets any socket hold.
 pub fn confine(fd: BorrowedFd<'_>, to: Confinement) -> Result<(), Errno> {
     let socket = SockRef::from(&fd);
-    let chosen = option(fd, libc::SOL_SOCKET, libc::SO_BUF_LOCK)?;
+    let [chosen] = option(fd, libc::SO_BUF_LOCK)?;
     if chosen & RECEIVE_IS_CHOSEN == 0 {
         let receive = socket.set_recv_buffer_size(to.receive_bytes as usize);
         receive.map_err(|error| Errno::from_io(&error))?;
@@ -72,22 +72,7 @@ pub struct Held {
 /// # Errors
 /// As getsockopt(2).
 pub fn held(fd: BorrowedFd<'_>) -> Result<Held, Errno> {
-    let mut numbers = [0u32; NUMBERS];
-    let mut len = size_of_val(&numbers) as libc::socklen_t;
-    let value = numbers.as_mut_ptr();
-    // SAFETY: the kernel writes at most `len` bytes to `value`, which is that large, and any bytes are integers.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            value.cast(),
-            &mut len,
-        )
-    };
-    if result < 0 {
-        return Err(Errno::last());
-    }
+    let numbers = option::<NUMBERS>(fd, libc::SO_MEMINFO)?;
     let number = |at: usize| u64::from(numbers[at]);
     Ok(Held {
         received_bytes: number(RECEIVED),
@@ -97,17 +82,28 @@ pub fn held(fd: BorrowedFd<'_>) -> Result<Held, Errno> {
     })
 }
 
-fn option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> Result<libc::c_int, Errno> {
-    let mut value: libc::c_int = 0;
-    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    let pointer: *mut libc::c_int = &mut value;
-    // SAFETY: the kernel writes at most `len` bytes, one int, to `value`.
-    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, pointer.cast(), &mut len) };
+/// An option of the socket that is made of so many numbers.
+fn option<const COUNT: usize>(
+    fd: BorrowedFd<'_>,
+    name: libc::c_int,
+) -> Result<[u32; COUNT], Errno> {
+    let mut numbers = [0u32; COUNT];
+    let mut len = size_of_val(&numbers) as libc::socklen_t;
+    let value = numbers.as_mut_ptr();
+    // SAFETY: the kernel writes at most `len` bytes to `value`, which is that large, and any bytes are integers.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            value.cast(),
+            &mut len,
+        )
+    };
     if result < 0 {
-        Err(Errno::last())
-    } else {
-        Ok(value)
+        return Err(Errno::last());
     }
+    Ok(numbers)
 }
 
 #[cfg(test)]

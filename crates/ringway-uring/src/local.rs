@@ -71,7 +71,11 @@ fn unused(domain: Domain) -> io::Result<Socket> {
 }
 
 /// Switches an option on.
-fn set(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {
+pub(crate) fn set(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> Result<(), Errno> {
     let on: libc::c_int = 1;
     let pointer: *const libc::c_int = &on;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
