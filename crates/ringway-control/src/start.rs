@@ -11,10 +11,11 @@ use std::time::Duration;
 use ringway_config::{Config, LogLevel};
 use ringway_keeper::VerdictSink;
 use ringway_metrics::{ControlBlock, WorkerBlocks, WorkerHistograms};
+use ringway_uring::{Turn, take_turns};
 use ringway_worker::{AccessQueue, Opening, WorkerHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::access_log::{AccessLog, Target};
 use crate::admin::AdminSocket;
@@ -177,6 +178,7 @@ impl Running {
 /// # Errors
 /// [`StartError`]; nothing is left bound or running then.
 pub fn start(mut params: RunParams) -> Result<Running, StartError> {
+    let_workers_through();
     let Some(channel) = params.inheritance.channel.take() else {
         return bring_up(params, Opening::AtOnce).map(|started| started.running);
     };
@@ -206,6 +208,14 @@ pub fn start(mut params: RunParams) -> Result<Running, StartError> {
             successor.refuse(&error.to_string());
             Err(error)
         }
+    }
+}
+
+/// A reload of many backends computes for tens of milliseconds, maybe on the CPU of a worker: what waits for that worker
+/// should not wait for long turns of this thread, or of those that it starts.
+fn let_workers_through() {
+    if let Err(error) = take_turns(Turn::Brief) {
+        debug!("what computes beside the workers keeps long turns: sched_setattr: {error}");
     }
 }
 

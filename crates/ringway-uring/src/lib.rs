@@ -12,7 +12,8 @@
 //! The modules in reading order: [`token`](Token) and [`errno`](Errno) name things; `setup` and
 //! `flags` build the ring; `stage` stages its operations, `ring` enters and reaps; `buffers` owns
 //! the memory; `raw` and `sqe` are the system calls and the one patched entry; `selftest` tries
-//! what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring;
+//! what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring; `turns`
+//! is how long a thread goes on;
 //! `probe` is what `ringway doctor` prints.
 //!
 //! # Order of completions
@@ -41,6 +42,7 @@ mod socket;
 mod sqe;
 mod stage;
 mod token;
+mod turns;
 mod waker;
 
 pub use buffers::BufferId;
@@ -61,4 +63,5 @@ pub use socket::{
     unsent_bytes,
 };
 pub use token::{Operation, Token};
+pub use turns::{Turn, take_turns};
 pub use waker::Waker;

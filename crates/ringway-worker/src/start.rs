@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread::JoinHandle;
 
-use ringway_uring::{ReceiveStyle, Ring, RingParams, SetupError, Waker};
+use ringway_uring::{ReceiveStyle, Ring, RingParams, SetupError, Turn, Waker, take_turns};
 
 use crate::clock::thread_time;
 use crate::duty::Ended;
@@ -124,6 +124,9 @@ fn set_up(
     waker: Waker,
     ready: &SyncSender<Result<Started, StartError>>,
 ) -> Option<Worker> {
+    // Inherited from the thread that starts workers are brief ones, which are not for them. Where this is forbidden, so
+    // was that.
+    take_turns(Turn::Usual).ok();
     let params = ring_params();
     let worker = pin(&spec).and_then(|()| Worker::new(spec, &params, messages, waker));
     let (worker, answer) = match worker {

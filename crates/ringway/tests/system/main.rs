@@ -69,6 +69,7 @@ mod staff;
 mod stop;
 mod storms;
 mod timeouts;
+mod turns;
 mod upgrade;
 mod upgrade_failures;
 mod users;
