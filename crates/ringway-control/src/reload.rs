@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use ringway_balance::AdminState;
 use ringway_config::Change;
 use ringway_metrics::ReloadResult;
+use ringway_uring::give_back_freed;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -81,6 +82,8 @@ impl Supervisor {
         let held_up = self.reloads.held_up();
         self.answer_all(held_up, &Err(unread(STILL_UNREAD)));
         let Some((wish, askers)) = self.reloads.next() else {
+            // The next reload may be on another thread, whose allocator keeps as much again.
+            tokio::task::spawn_blocking(give_back_freed);
             return self.dismiss_vacant();
         };
         // A manager that has sent the signal waits for a beginning and an end, whatever comes of it.

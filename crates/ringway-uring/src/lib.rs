@@ -13,7 +13,7 @@
 //! `flags` build the ring; `stage` stages its operations, `ring` enters and reaps; `buffers` owns
 //! the memory; `raw` and `sqe` are the system calls and the one patched entry; `selftest` tries
 //! what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring; `turns`
-//! is how long a thread goes on;
+//! and `freed` are about threads and memory beside the ring;
 //! `probe` is what `ringway doctor` prints.
 //!
 //! # Order of completions
@@ -28,6 +28,7 @@ mod buffers;
 mod completion;
 mod errno;
 mod flags;
+mod freed;
 mod group;
 mod held;
 mod inherit;
@@ -48,6 +49,7 @@ mod waker;
 pub use buffers::BufferId;
 pub use completion::{Completion, CompletionKind, Interest, Readiness};
 pub use errno::Errno;
+pub use freed::give_back_freed;
 pub use group::{steer_freely, steer_to};
 pub use held::{Confinement, Held, confine, held};
 pub use inherit::take_inherited;
