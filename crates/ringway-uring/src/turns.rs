@@ -31,14 +31,19 @@ impl Turn {
 /// EPERM where a seccomp filter forbids it. Others as sched_getattr(2), sched_setattr(2).
 pub fn take_turns(turn: Turn) -> Result<(), Errno> {
     let mut attributes = attributes()?;
-    let is_fair = [libc::SCHED_OTHER, libc::SCHED_BATCH]
-        .iter()
-        .any(|policy| i64::from(*policy) == i64::from(attributes.sched_policy));
-    if is_fair {
+    if is_fair(&attributes) {
         attributes.sched_runtime = turn.runtime();
         set(&mut attributes)?;
     }
     Ok(())
+}
+
+/// Whether a turn is all that `sched_runtime` is about.
+fn is_fair(attributes: &libc::sched_attr) -> bool {
+    let policies = [libc::SCHED_OTHER, libc::SCHED_BATCH];
+    policies
+        .map(|policy| policy as u32)
+        .contains(&attributes.sched_policy)
 }
 
 /// Of the calling thread.
@@ -95,7 +100,8 @@ mod tests {
         assert_eq!(slice(), brief);
         take_turns(Turn::Usual).unwrap();
         assert_eq!(slice(), usual);
-        let can_be_brief = attributes().unwrap().sched_runtime > 0;
+        let own = attributes().unwrap();
+        let can_be_brief = is_fair(&own) && own.sched_runtime > 0;
         if can_be_brief {
             assert!(brief.is_none_or(|slice| slice == Turn::Brief.runtime()));
         }
