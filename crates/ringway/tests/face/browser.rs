@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// Longest wait for an answer of a loaded machine's browser.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Longest wait for the next sign of one that is told to end.
+const LEAVE: Duration = Duration::from_secs(10);
+
 /// One browser with one page.
 #[derive(Debug)]
 pub(crate) struct Browser {
@@ -70,6 +73,8 @@ impl Browser {
             ])
             .arg("--remote-debugging-pipe")
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            // What it leaves there goes with the profile.
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -234,6 +239,11 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // All its processes have the pipe: they have ended when it has, and write no more into the profile.
+        let close = json!({"id": 0, "method": "Browser.close"});
+        if write!(self.input, "{close}\0").is_ok() {
+            while self.messages.recv_timeout(LEAVE).is_ok() {}
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
