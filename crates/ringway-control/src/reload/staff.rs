@@ -205,6 +205,7 @@ mod tests {
 
     use ringway_health::{ProbeResult, Transition};
     use ringway_keeper::{BackendKey, VerdictSink};
+    use tokio::runtime::Builder;
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
@@ -272,6 +273,9 @@ pools: {p: {backends: [{address: '127.0.0.1:1'}]}}
             wish: Wish::File,
             reply: Some(reply),
         };
+        // The thread of a supervisor always has one.
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
         let (number, turn) = supervisor.reloads.prepare(&Wish::File, vec![asker]);
         let means = Means {
             before: supervisor.instance.view(),
