@@ -12,9 +12,9 @@
 //! The modules in reading order: [`token`](Token) and [`errno`](Errno) name things; `setup` and
 //! `flags` build the ring; `stage` stages its operations, `ring` enters and reaps; `buffers` owns
 //! the memory; `raw` and `sqe` are the system calls and the one patched entry; `selftest` tries
-//! what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring; `turns`
-//! and `freed` are about threads and memory beside the ring;
-//! `probe` is what `ringway doctor` prints.
+//! what the kernel can do; `pipes`, `socket` and `waker` are the descriptors around the ring;
+//! `turns` and `freed` are about threads and memory beside it; `probe` is what `ringway doctor`
+//! prints.
 //!
 //! # Order of completions
 //!

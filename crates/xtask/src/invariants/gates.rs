@@ -24,10 +24,8 @@ impl Gates {
 
     /// Whether a gate among `rows` does not hold.
     pub(super) fn is_one_broken(&self, rows: &[Row]) -> bool {
-        let figures = &self.section.figures;
-        rows.iter()
-            .filter_map(|row| Some((row.value?, figures.get(row.invariant.trim())?)))
-            .any(|(measured, most)| measured > *most)
+        let mut compared = self.compare(rows).into_iter();
+        compared.any(|compared| compared.change == Change::Worse)
     }
 
     /// Says which gates do not hold, and whether all do.
@@ -51,6 +49,11 @@ impl Gates {
 
     /// What does not hold, one text per gate.
     fn complaints(&self, rows: &[Row]) -> Vec<String> {
+        self.compare(rows).iter().filter_map(complaint).collect()
+    }
+
+    /// Each gate that was not skipped beside what was measured, and what is no gate.
+    fn compare(&self, rows: &[Row]) -> Vec<Compared> {
         let mut section = self.section.clone();
         let is_skipped = |name: &str| {
             rows.iter()
@@ -61,23 +64,14 @@ impl Gates {
             .iter()
             .filter_map(|row| Some((row.invariant.trim().to_owned(), row.value?)))
             .collect();
-        section
-            .compare(&measured)
-            .into_iter()
-            .filter_map(complaint)
-            .collect()
+        section.compare(&measured)
     }
 }
 
-fn complaint(compared: Compared) -> Option<String> {
-    let Compared {
-        name,
-        counted,
-        reviewed,
-        change,
-    } = compared;
-    let most = reviewed?;
-    match (change, counted) {
+fn complaint(gate: &Compared) -> Option<String> {
+    let most = gate.reviewed?;
+    let name = &gate.name;
+    match (gate.change, gate.counted) {
         (Change::Within | Change::Better, _) => None,
         (Change::Worse, Some(counted)) => Some(format!(
             "`{name}` is {counted:.3}; the gate is at most {most}"
