@@ -45,8 +45,11 @@ const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 const BACKLOG: u32 = 4096;
 /// Connections at once, where descriptors suffice.
 const CONNECTIONS_MAX: u64 = 40_000;
-/// Descriptors that a balancer may need for a connection: two sockets, and a share of pipes.
-const DESCRIPTORS_EACH: u64 = 4;
+/// Descriptors that a balancer may need for two connections: two sockets each, and a pipe for one of four, as HAProxy
+/// reckons.
+const DESCRIPTORS_OF_TWO: u64 = 5;
+/// Descriptors that it has besides.
+const SPARE_DESCRIPTORS: u64 = 250;
 
 /// What nginx counts as connections besides: listeners, and more.
 const SPARE_CONNECTIONS: u64 = 64;
@@ -55,7 +58,7 @@ const SPARE_CONNECTIONS: u64 = 64;
 pub(super) fn connections_max() -> u64 {
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(CONNECTIONS_MAX, |limit| {
-        (limit / DESCRIPTORS_EACH).min(CONNECTIONS_MAX)
+        (limit.saturating_sub(SPARE_DESCRIPTORS) * 2 / DESCRIPTORS_OF_TWO).min(CONNECTIONS_MAX)
     })
 }
 

@@ -124,7 +124,7 @@ const ENDED_BY_CLIENT: Discipline = short(
 );
 
 /// All of them, in the order in which they are run and shown.
-pub(crate) const ALL: [Discipline; 20] = [
+pub(crate) const ALL: [Discipline; 21] = [
     SMALL,
     round_trips(
         "rr-1k",
@@ -214,6 +214,14 @@ pub(crate) const ALL: [Discipline; 20] = [
         "64 B round trips, 1,000 connections",
         64,
         1_000,
+        Metric::CpuUsPerOperation,
+        None,
+    ),
+    round_trips(
+        "scale-07500",
+        "64 B round trips, 7,500 connections",
+        64,
+        7_500,
         Metric::CpuUsPerOperation,
         None,
     ),
