@@ -95,7 +95,7 @@ impl Held {
                 &count.to_string(),
                 // Emulated machines are slow.
                 "--patience",
-                "2m",
+                "10m",
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
