@@ -9,11 +9,12 @@ use crate::errno::Errno;
 use crate::setup::{RingParams, SetupError, check};
 
 /// The set-up flags, in the order of their bits.
-const FLAG_NAMES: [(u32, &str); 7] = [
+const FLAG_NAMES: [(u32, &str); 8] = [
     (1 << 3, "CQSIZE"),
     (1 << 4, "CLAMP"),
     (1 << 7, "SUBMIT_ALL"),
     (1 << 8, "COOP_TASKRUN"),
+    (1 << 9, "TASKRUN_FLAG"),
     (1 << 12, "SINGLE_ISSUER"),
     (1 << 13, "DEFER_TASKRUN"),
     (1 << 16, "NO_SQARRAY"),
@@ -24,6 +25,8 @@ const FLAG_NAMES: [(u32, &str); 7] = [
 pub(crate) struct Flags {
     pub(crate) submit_all: bool,
     pub(crate) coop_taskrun: bool,
+    /// Tells in the queue's flags that work waits: older than DEFER_TASKRUN, which it needs.
+    pub(crate) taskrun_flag: bool,
     pub(crate) single_issuer: bool,
     pub(crate) defer_taskrun: bool,
     pub(crate) no_sqarray: bool,
@@ -34,6 +37,7 @@ impl Flags {
     pub(crate) const FULL: Flags = Flags {
         submit_all: true,
         coop_taskrun: true,
+        taskrun_flag: true,
         single_issuer: true,
         defer_taskrun: true,
         no_sqarray: true,
@@ -41,6 +45,7 @@ impl Flags {
     pub(crate) const NONE: Flags = Flags {
         submit_all: false,
         coop_taskrun: false,
+        taskrun_flag: false,
         single_issuer: false,
         defer_taskrun: false,
         no_sqarray: false,
@@ -52,6 +57,7 @@ impl Flags {
             true,
             self.submit_all,
             self.coop_taskrun,
+            self.taskrun_flag,
             self.single_issuer,
             self.defer_taskrun,
             self.no_sqarray,
@@ -73,6 +79,9 @@ impl Flags {
         }
         if self.coop_taskrun {
             builder.setup_coop_taskrun();
+        }
+        if self.taskrun_flag {
+            builder.setup_taskrun_flag();
         }
         if self.single_issuer {
             builder.setup_single_issuer();

@@ -56,7 +56,7 @@ pub use inherit::take_inherited;
 pub use local::{bind_foreign, bind_local, outgoing_ports, try_foreign, try_local};
 pub use pipes::{Pipe, PipePool, Residue, splice_in, splice_out};
 pub use probe::{Finding, Outcome, probe};
-pub use ring::{EnterError, Ring, RingStats, Wait};
+pub use ring::{EnterError, Ring, RingStats, Sight, Wait};
 pub use setup::{ReceiveStyle, ReceivesBy, RingParams, SetupError, SetupReport};
 pub use socket::{
     ConnectAddress, Keepalive, ListenOptions, TcpInfo, arm_reset, bind_tcp, connect_now,

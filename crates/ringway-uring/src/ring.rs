@@ -49,6 +49,17 @@ pub struct Wait {
     pub min_wait: Option<Duration>,
 }
 
+/// What can be seen of a ring without a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Completions to reap.
+    Completions,
+    /// The kernel has work for this thread: an enter, also one that does not wait, runs it.
+    Work,
+    /// Neither.
+    Nothing,
+}
+
 /// The kernel refused an enter in a way that repeating does not cure. The ring is of no further
 /// use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -239,6 +250,27 @@ impl Ring {
         })
     }
 
+    /// Looks `looks` times, one at least, whether there is something to reap or to enter for, and makes no system call.
+    /// Buffers given back are there for the kernel from now on. What is staged stays staged. An enter finishes a
+    /// bounded number of operations: of those that it left, nothing is seen until the next one.
+    pub fn watch(&mut self, looks: u32) -> Sight {
+        self.buffers.publish();
+        if !self.ring.completion().is_empty() {
+            return Sight::Completions;
+        }
+        let queue = self.ring.submission();
+        let mut looked = 0;
+        // With DEFER_TASKRUN only an enter of this thread posts completions, so the flags tell all there is.
+        while !(queue.taskrun() || queue.cq_overflow()) {
+            looked += 1;
+            if looked >= looks {
+                return Sight::Nothing;
+            }
+            std::hint::spin_loop();
+        }
+        Sight::Work
+    }
+
     fn enter_unless_broken(&mut self, waiting: Waiting) -> Result<(), EnterError> {
         if let Some(error) = self.broken {
             return Err(error);
@@ -421,7 +453,8 @@ impl Ring {
         false
     }
 
-    fn staged(&mut self) -> u32 {
+    /// Operations that wait to be submitted.
+    pub fn staged(&mut self) -> u32 {
         self.ring.submission().len() as u32
     }
 

@@ -1,10 +1,12 @@
 //! Polling: levels for one-shot, changes for multishot, and the wake-up of a waiting ring.
 
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use crate::common::*;
 use ringway_uring::{
-    Completion, CompletionKind, Interest, Operation, Readiness, Wait, Waker, shutdown_write,
+    Completion, CompletionKind, Interest, ListenOptions, Operation, Readiness, Ring, Sight, Wait,
+    Waker, shutdown_write,
 };
 
 fn polled(completion: &Completion) -> Readiness {
@@ -50,6 +52,57 @@ fn a_look_finds_all_that_is_ready_and_waits_for_nothing() {
     }
     assert_eq!(look(200), READY);
     assert_eq!(look(200), 0);
+}
+
+/// Looks until something is seen.
+fn seen(ring: &mut Ring) -> Sight {
+    let begun = Instant::now();
+    loop {
+        match ring.watch(1000) {
+            Sight::Nothing => assert!(begun.elapsed() < PATIENCE, "nothing is seen: {ring:?}"),
+            sight => return sight,
+        }
+    }
+}
+
+#[test]
+fn what_another_thread_does_is_seen_without_a_system_call() {
+    let mut ring = ring();
+    let (ours, mut theirs) = pair();
+    let waker = Waker::new().unwrap();
+    ring.poll_multishot(waker.as_fd(), token(1), Interest::Readable);
+    ring.poll(ours.as_fd(), token(2), Interest::Readable);
+    assert!(at_once(&mut ring).is_empty());
+    let calls = ring.stats().enters;
+    assert_eq!(ring.watch(100), Sight::Nothing);
+    let mut others: Vec<Box<dyn FnMut() + Send>> = vec![
+        Box::new(|| waker.wake()),
+        Box::new(|| write_all(&mut theirs, b"x")),
+    ];
+    for (done, other) in (1..).zip(&mut others) {
+        let sight = std::thread::scope(|scope| {
+            scope.spawn(other);
+            seen(&mut ring)
+        });
+        assert_eq!(sight, Sight::Work);
+        assert_eq!(ring.stats().enters, calls + done - 1);
+        assert_eq!(at_once(&mut ring).len(), 1);
+        assert_eq!(ring.watch(1), Sight::Nothing);
+    }
+}
+
+#[test]
+fn looking_tells_of_completions_and_submits_nothing() {
+    let mut ring = ring();
+    let (ours, mut theirs) = pair();
+    write_all(&mut theirs, b"x");
+    ring.poll(ours.as_fd(), token(1), Interest::Readable);
+    assert_eq!((ring.watch(100), ring.staged()), (Sight::Nothing, 1));
+    ring.submit_and_wait(NOW).expect("enter");
+    assert_eq!((ring.watch(1), ring.staged()), (Sight::Completions, 0));
+    assert_eq!(ring.watch(1), Sight::Completions);
+    assert_eq!(at_once(&mut ring).len(), 1);
+    assert_eq!(ring.watch(1), Sight::Nothing);
 }
 
 #[test]

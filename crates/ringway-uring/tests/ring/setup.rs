@@ -15,6 +15,7 @@ fn the_required_flags_are_in_use() {
     for flag in [
         "SINGLE_ISSUER",
         "DEFER_TASKRUN",
+        "TASKRUN_FLAG",
         "SUBMIT_ALL",
         "CQSIZE",
         "CLAMP",
