@@ -46,11 +46,11 @@ pub(crate) struct Time<const MIN: u64, const MAX: u64>(pub(crate) Duration);
 
 impl<const MIN: u64, const MAX: u64> Grammar for Time<MIN, MAX> {
     fn expected() -> String {
-        "a duration such as `500ms`, `2s`, `10m` or `1h`".to_owned()
+        DURATIONS.expected.to_owned()
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        let milliseconds = duration_ms(node, cx)?;
+        let milliseconds = duration(node, &DURATIONS, cx)?;
         if (MIN..=MAX).contains(&milliseconds) {
             return Some(Time(Duration::from_millis(milliseconds)));
         }
@@ -66,6 +66,35 @@ impl<const MIN: u64, const MAX: u64> Grammar for Time<MIN, MAX> {
     }
 }
 
+/// A duration from `MIN` to `MAX` microseconds, the one kind that knows them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Micros<const MIN: u64, const MAX: u64>(pub(crate) Duration);
+
+impl<const MIN: u64, const MAX: u64> Grammar for Micros<MIN, MAX> {
+    fn expected() -> String {
+        SHORT_DURATIONS.expected.to_owned()
+    }
+
+    fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
+        let micros = duration(node, &SHORT_DURATIONS, cx)?;
+        if (MIN..=MAX).contains(&micros) {
+            return Some(Micros(Duration::from_micros(micros)));
+        }
+        let [from, to] = [MIN, MAX].map(|micros| shown(micros, &SHORT_DURATIONS));
+        let instead = match micros {
+            0 => off_hint(true, cx).to_owned(),
+            1.. => format!(": write {}", Self::expected()),
+        };
+        let message = format!("{} is not from {from} to {to}{instead}", written(node));
+        cx.reject(node, message);
+        None
+    }
+
+    fn schema() -> Json {
+        json!({"type": "string", "pattern": "^[0-9]+(us|ms)$"})
+    }
+}
+
 /// A duration from `MIN` to `MAX` seconds, of which the kernel takes whole ones only.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Seconds<const MIN: u64, const MAX: u64>(pub(crate) Duration);
@@ -76,7 +105,7 @@ impl<const MIN: u64, const MAX: u64> Grammar for Seconds<MIN, MAX> {
     }
 
     fn lower(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<Self> {
-        let milliseconds = duration_ms(node, cx)?;
+        let milliseconds = duration(node, &DURATIONS, cx)?;
         if !milliseconds.is_multiple_of(1000) {
             cx.reject(node, format!("{} is not whole seconds", written(node)));
             return None;
@@ -190,25 +219,55 @@ fn amount(text: &str) -> Option<(u64, &str)> {
     digits.parse().ok().map(|number| (number, unit))
 }
 
-/// The units of a duration, in milliseconds.
-const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+/// What a kind of duration is written in.
+struct Units {
+    expected: &'static str,
+    /// What a number without a unit may be meant in.
+    meant: &'static [&'static str],
+    /// In the smallest one, which is the first.
+    factors: &'static [(&'static str, u64)],
+}
 
-fn duration_ms(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<u64> {
-    let expected = "a duration such as `500ms`, `2s`, `10m` or `1h`";
+const DURATIONS: Units = Units {
+    expected: "a duration such as `500ms`, `2s`, `10m` or `1h`",
+    meant: &["s", "ms"],
+    factors: &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)],
+};
+/// Those of [`Micros`]; the larger ones are known so that the answer to them is the range.
+const SHORT_DURATIONS: Units = Units {
+    expected: "a duration such as `20us` or `1ms`",
+    meant: &["us"],
+    factors: &[
+        ("us", 1),
+        ("ms", 1000),
+        ("s", 1_000_000),
+        ("m", 60_000_000),
+        ("h", 3_600_000_000),
+    ],
+};
+
+/// A duration in the smallest of its units.
+fn duration(node: &Node, units: &Units, cx: &mut Lowering<'_, '_>) -> Option<u64> {
+    let expected = units.expected;
     if let Value::Integer(integer @ 0..) = node.value {
         let off = off_hint(integer == 0, cx);
+        let meant: Vec<String> = units
+            .meant
+            .iter()
+            .map(|unit| format!("`{integer}{unit}`"))
+            .collect();
         cx.reject(
             node,
-            format!("{integer} has no unit: write `{integer}s` or `{integer}ms`{off}"),
+            format!("{integer} has no unit: write {}{off}", meant.join(" or ")),
         );
         return None;
     }
     let text = text(node, expected, cx)?;
-    let milliseconds = amount(text).and_then(|(number, unit)| {
-        let (_, factor) = DURATIONS.iter().find(|(name, _)| *name == unit)?;
+    let duration = amount(text).and_then(|(number, unit)| {
+        let (_, factor) = units.factors.iter().find(|(name, _)| *name == unit)?;
         number.checked_mul(*factor)
     });
-    if milliseconds.is_none() {
+    if duration.is_none() {
         let words = ["off"].into_iter().filter(|word| cx.takes_word(word));
         let hint = cx.did_you_mean(text, words);
         let or_off = if cx.takes_word("off") {
@@ -221,7 +280,7 @@ fn duration_ms(node: &Node, cx: &mut Lowering<'_, '_>) -> Option<u64> {
             format!("`{}` is not {or_off}{expected}{hint}", quoted(text)),
         );
     }
-    milliseconds
+    duration
 }
 
 /// How to write nothing, when somebody wrote zero.
@@ -235,17 +294,15 @@ fn off_hint(is_zero: bool, cx: &Lowering<'_, '_>) -> &'static str {
 
 /// A number of milliseconds in its largest whole unit.
 fn shown_ms(milliseconds: u64) -> String {
-    let fits = |(_, factor): &&(&str, u64)| milliseconds.is_multiple_of(*factor);
-    let (unit, factor) = DURATIONS
-        .iter()
-        .rev()
-        .find(fits)
-        .copied()
-        .unwrap_or(("ms", 1));
-    if milliseconds == 0 {
-        "0s".to_owned()
-    } else {
-        format!("{}{unit}", milliseconds / factor)
+    shown(milliseconds, &DURATIONS)
+}
+
+/// A duration in its largest whole unit.
+fn shown(duration: u64, units: &Units) -> String {
+    let fits = |(_, factor): &&(&str, u64)| duration.is_multiple_of(*factor);
+    match units.factors.iter().rev().find(fits) {
+        Some((unit, factor)) if duration > 0 => format!("{}{unit}", duration / factor),
+        Some(_) | None => "0s".to_owned(),
     }
 }
 

@@ -149,6 +149,7 @@ fn compare(found: &mut Vec<Change>, prefix: &str, old: &[Fact], new: &[Fact]) {
 fn root(config: &Config) -> Vec<Fact> {
     let Config {
         workers,
+        busy_poll,
         listeners: _,
         pools: _,
         admin,
@@ -174,6 +175,7 @@ fn root(config: &Config) -> Vec<Fact> {
     let token_file = token_file.map_or("null".to_owned(), |path| path.display().to_string());
     vec![
         ("workers", workers),
+        ("busy_poll", optional_time(*busy_poll)),
         ("admin.bind", optional(admin.as_ref())),
         ("admin.token_file", token_file),
         ("log.level", lower(level)),
@@ -407,9 +409,9 @@ fn optional_time(value: Option<Duration>) -> String {
     value.map_or_else(off, time)
 }
 
-/// As the file says it: `90s`, `250ms`.
+/// As the file says it: `90s`, `250ms`, `20us`.
 fn time(value: Duration) -> String {
-    format!("{value:?}")
+    format!("{value:?}").replace('µ', "u")
 }
 
 /// The name of a variant as the file spells it.
@@ -464,6 +466,7 @@ listeners:
     #[test]
     fn what_comes_what_goes_and_what_changes_is_named() {
         let new = "log: {level: debug}
+busy_poll: 20us
 listeners:
   web: {bind: 127.0.0.1:80, pool: b, limits: {connections: 5}, timeouts: {idle: off}}
   new: {bind: 127.0.0.1:82, pool: a}
@@ -475,6 +478,7 @@ pools:
     health_check: off
 ";
         let expected = [
+            "busy_poll: off -> 20us",
             "log.level: info -> debug",
             "listeners.old: removed",
             "listeners.web.pool: a -> b",

@@ -7,16 +7,16 @@ use ringway_balance::{Algorithm, WhenAllDown};
 use ringway_flow::RelayMode;
 
 use crate::address::{BackendAddress, BindAddress};
-use crate::amounts::{Int, Rate, Seconds, Size, Time};
+use crate::amounts::{Int, Micros, Rate, Seconds, Size, Time};
 use crate::check_values::{Bytes, HostHeader, RequestPath};
 use crate::compound::{Auto, Client, List, Named, Off, OneOrMany, Or, OrNull, Same, Words};
 use crate::grammar::Preset::{Absent, Is, Required};
 use crate::grammar::mapping;
 use crate::limits::{
-    ACCESS_NETWORKS_MAX, BACKENDS_MAX, BACKLOG_MAX, CONNECT_MS_MAX, DURATION_MS_MAX,
-    EJECTION_MS_MIN, KEEPALIVE_COUNT_MAX, KEEPALIVE_SECONDS_MAX, LISTENERS_MAX, POOLS_MAX,
-    PROBE_INTERVAL_MS_MIN, PROBE_MS_MAX, SOCKET_BUFFER_BYTES_MAX, SOCKET_BUFFER_BYTES_MIN,
-    USER_TIMEOUT_MS_MAX, WEIGHT_MAX,
+    ACCESS_NETWORKS_MAX, BACKENDS_MAX, BACKLOG_MAX, BUSY_POLL_US_MAX, CONNECT_MS_MAX,
+    DURATION_MS_MAX, EJECTION_MS_MIN, KEEPALIVE_COUNT_MAX, KEEPALIVE_SECONDS_MAX, LISTENERS_MAX,
+    POOLS_MAX, PROBE_INTERVAL_MS_MIN, PROBE_MS_MAX, SOCKET_BUFFER_BYTES_MAX,
+    SOCKET_BUFFER_BYTES_MIN, USER_TIMEOUT_MS_MAX, WEIGHT_MAX,
 };
 use crate::model::{LogFormat, LogLevel, Over, ProxyProtocolMode, WhenBackendDown};
 use crate::routes::{NamePattern, Protocol as AppProtocol};
@@ -39,6 +39,8 @@ mapping! {
     Document {
         "workers" workers: WorkerChoice = Is("auto"),
             "auto: one per CPU this process may use; or a number; or a list of CPUs";
+        "busy_poll" busy_poll: Or<Off, Micros<1, BUSY_POLL_US_MAX>> = Is("off"),
+            "how long a worker that has run out of work looks for more before it sleeps; costs CPU, saves latency";
         "listeners" listeners: Named<Listener, LISTENERS_MAX> = Required,
             "where connections are accepted, by name";
         "pools" pools: Option<Named<Pool, POOLS_MAX>> = Absent,

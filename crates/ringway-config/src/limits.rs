@@ -46,6 +46,9 @@ pub(crate) const PROBE_MS_MAX: u64 = 24 * HOUR_MS;
 pub(crate) const PROBE_INTERVAL_MS_MIN: u64 = 10;
 /// Shortest ejection, in milliseconds: it bounds how often a backend that stays dead is tried and told of.
 pub(crate) const EJECTION_MS_MIN: u64 = 100;
+/// Longest that a worker looks for work before it sleeps, in microseconds: beyond that sleeping costs nothing by
+/// comparison.
+pub(crate) const BUSY_POLL_US_MAX: u64 = 1000;
 /// Longest path or host of an HTTP check.
 pub(crate) const CHECK_TEXT_CHARS_MAX: usize = 1024;
 /// Most bytes a check sends or expects: they fit the kernel's buffers at once.

@@ -12,7 +12,7 @@ use ringway_health::{OutlierParams, StatusRange};
 use ringway_wire::ProxyVersion;
 
 use crate::address::{AdminBind, BackendAddress, BindAddress};
-use crate::amounts::{Int, Rate, Seconds, Size, Time};
+use crate::amounts::{Int, Micros, Rate, Seconds, Size, Time};
 use crate::compound::{Entry, List, OneOrMany, OrNull};
 use crate::keys;
 use crate::listener_rules;
@@ -52,8 +52,10 @@ pub(crate) fn config(document: &keys::Document, found: &mut Collector<'_>) -> Op
         .collect();
     document.listeners.get()?;
     document.pools.get()?;
+    let busy_poll = document.busy_poll.get()?.value();
     Some(Config {
         workers: document.workers.get()?.0.clone(),
+        busy_poll: busy_poll.map(|Micros(duration)| *duration),
         listeners: listeners?,
         pools: lowered?,
         admin: endpoint?,

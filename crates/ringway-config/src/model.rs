@@ -22,6 +22,8 @@ use crate::routes::NamePattern;
 pub struct Config {
     /// How many workers, and where.
     pub workers: Workers,
+    /// How long after a completion a worker looks for the next before it sleeps; `None` is off.
+    pub busy_poll: Option<Duration>,
     /// The listeners in the order of the file.
     pub listeners: Vec<Listener>,
     /// The pools in the order of the file.
@@ -42,6 +44,7 @@ impl Config {
     pub fn new(listeners: Vec<Listener>, pools: Vec<Pool>) -> Self {
         Config {
             workers: Workers::default(),
+            busy_poll: None,
             listeners,
             pools,
             admin: Some(AdminBind::default()),

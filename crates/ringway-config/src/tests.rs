@@ -107,6 +107,7 @@ fn is_unsupported(key: &str) -> bool {
 /// For every supported key a value that is not its default.
 const CHANGES: &[(&str, &str)] = &[
     ("workers", "3"),
+    ("busy_poll", "7us"),
     ("listeners.*.bind", "'127.0.0.1:7'"),
     ("listeners.*.pool", "q"),
     ("listeners.*.routes.sni", "['*.a.example']"),

@@ -68,7 +68,8 @@ pub(crate) struct Instance {
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) histograms: WorkerHistograms,
-    pub(crate) busy_nanos: u64,
+    /// CPU time, what was spent looking for completions included.
+    pub(crate) cpu_nanos: u64,
 }
 
 /// One configuration with what belongs to it.
@@ -157,7 +158,9 @@ pub(crate) struct WorkerView {
     mailbox: Mutex<Option<Mailbox>>,
     pub(crate) block: Arc<WorkerBlock>,
     /// CPU time of those that had its number before.
-    pub(crate) busy_nanos_before: u64,
+    pub(crate) cpu_nanos_before: u64,
+    /// The most it was ever said to have been busy.
+    busy_nanos_told: AtomicU64,
     /// Scrapes it did not answer in time.
     pub(crate) scrapes_missed: AtomicU64,
     stage: AtomicU8,
@@ -178,14 +181,15 @@ impl WorkerView {
     pub(crate) fn new(
         handle: &WorkerHandle,
         blocks: &WorkerBlocks,
-        busy_nanos_before: u64,
+        cpu_nanos_before: u64,
     ) -> WorkerView {
         WorkerView {
             index: handle.index(),
             thread_id: handle.thread_id(),
             mailbox: Mutex::new(Some(handle.mailbox())),
             block: Arc::clone(&blocks.worker),
-            busy_nanos_before,
+            cpu_nanos_before,
+            busy_nanos_told: AtomicU64::new(0),
             scrapes_missed: AtomicU64::new(0),
             stage: AtomicU8::new(WorkerStage::Working as u8),
         }
@@ -222,10 +226,13 @@ impl WorkerView {
         }
     }
 
-    /// CPU time under its number; none where the kernel does not tell.
+    /// CPU time under its number, but for what was spent looking for completions; none where the kernel does not
+    /// tell. It never falls, although the kernel tells of CPU time later than the worker of its looking.
     pub(crate) fn busy_nanos(&self) -> Option<u64> {
-        let own = procfs::thread_busy_nanos(self.thread_id)?;
-        Some(self.busy_nanos_before + own)
+        let cpu = self.cpu_nanos_before + procfs::thread_cpu_nanos(self.thread_id)?;
+        let busy = cpu.saturating_sub(self.block.busy_poll_nanos.value());
+        let told = self.busy_nanos_told.fetch_max(busy, Ordering::Relaxed);
+        Some(busy.max(told))
     }
 }
 

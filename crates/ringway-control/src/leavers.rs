@@ -50,7 +50,7 @@ impl Supervisor {
             worker,
             result,
             histograms,
-            busy,
+            cpu_time,
         } = ended;
         let Some(handle) = self.crew.remove(worker) else {
             // It was started for a reload that was refused.
@@ -65,10 +65,10 @@ impl Supervisor {
         let mut posts = view.posts.iter();
         let post = posts.find(|post| post.worker.index == worker);
         let was_dismissed = post.is_some_and(|post| post.worker.stage() == WorkerStage::Dismissed);
-        let before = post.map_or(0, |post| post.worker.busy_nanos_before);
+        let before = post.map_or(0, |post| post.worker.cpu_nanos_before);
         let left = Left {
             histograms,
-            busy_nanos: before + u64::try_from(busy.as_nanos()).unwrap_or(0),
+            cpu_nanos: before + u64::try_from(cpu_time.as_nanos()).unwrap_or(0),
         };
         lock(&self.instance.left).insert(worker, left);
         if let Some(post) = post {

@@ -8,7 +8,7 @@ mod listeners;
 mod pools;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway_balance::AdminState;
 use ringway_config::{Config, Listener, Pool};
@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     pools: Vec<Arc<PlannedPool>>,
     /// Of each worker.
     share: Share,
+    busy_poll: Option<Duration>,
 }
 
 /// What one worker has for itself.
@@ -151,6 +152,7 @@ impl Plan {
             pools: planned_pools(config, &layout, previous)?,
             layout,
             share: limits.share(),
+            busy_poll: config.busy_poll,
         })
     }
 
@@ -180,6 +182,7 @@ impl Plan {
             histograms: own.histograms,
             connections: Arc::clone(&self.connections),
             share: self.share,
+            busy_poll: self.busy_poll,
             access: own.access,
             notices: own.notices,
         }
@@ -208,6 +211,7 @@ impl Plan {
             duty,
             cpu: Some(cpu),
             share: self.share,
+            busy_poll: self.busy_poll,
             blocks,
             topology: Arc::clone(&self.topology),
             access,

@@ -23,7 +23,7 @@ pub(crate) fn process_stats() -> ProcessStats {
 
 /// CPU time of a thread of this process: the first number of its schedstat
 /// (Documentation/scheduler/sched-stats.rst).
-pub(crate) fn thread_busy_nanos(thread_id: i32) -> Option<u64> {
+pub(crate) fn thread_cpu_nanos(thread_id: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/task/{thread_id}/schedstat")).ok()?;
     first_number(&text)
 }
@@ -70,7 +70,7 @@ mod tests {
     fn schedstat_begins_with_the_time_on_a_cpu() {
         assert_eq!(first_number("123456 789 10\n"), Some(123_456));
         assert_eq!(first_number(""), None);
-        assert_eq!(thread_busy_nanos(-1), None);
+        assert_eq!(thread_cpu_nanos(-1), None);
     }
 
     #[test]

@@ -94,7 +94,10 @@ impl Instance {
             let Some(worker) = running.find(|worker| worker.index == block.worker) else {
                 block.ring.iowq_workers.set(0);
                 if let Some(left) = lock(&self.left).get(&block.worker) {
-                    block.busy_nanos.store_total(left.busy_nanos);
+                    let busy = left.cpu_nanos.saturating_sub(block.busy_poll_nanos.value());
+                    // What it ended with may be less than the last sight of it, by a tick of the kernel.
+                    let before = block.busy_nanos.value();
+                    block.busy_nanos.store_total(busy.max(before));
                 }
                 continue;
             };

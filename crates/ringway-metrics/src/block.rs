@@ -96,6 +96,8 @@ pub struct WorkerBlock {
     pub pipes: PipeCounters,
     /// Nanoseconds spent in turns, waiting for the kernel not included.
     pub busy_nanos: Counter,
+    /// Nanoseconds spent looking for completions instead of sleeping: CPU time, but no part of `busy_nanos`.
+    pub busy_poll_nanos: Counter,
     /// Flows it holds now, those being refused included.
     pub connections: Gauge,
     /// When its last turn began, in milliseconds of the worker's own clock. Read by the supervisor

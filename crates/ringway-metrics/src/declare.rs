@@ -103,6 +103,8 @@ families! {
 
     WORKER_BUSY: "ringway_worker_busy_seconds_total", Kind::Counter, Seconds, Always, [],
         "Time spent in turns of the loop, waiting not included.";
+    WORKER_BUSY_POLL: "ringway_worker_busy_poll_seconds_total", Kind::Counter, Seconds, Always, [],
+        "Time spent looking for completions instead of sleeping (busy_poll), no part of the time in turns.";
     WORKER_CONNECTIONS: "ringway_worker_connections", Kind::Gauge, One, Always, [],
         "Connections the worker holds now.";
     WORKER_LOOP: "ringway_worker_loop_seconds", Kind::Histogram(Ladder::LOOP), Seconds, Always, [],

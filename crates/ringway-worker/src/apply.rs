@@ -8,6 +8,7 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway_balance::{AdminState, BackendIndex, Ejection, Eligibility};
 use ringway_flow::{FlowParams, RelayMode};
@@ -15,6 +16,7 @@ use ringway_health::{BreakerState, Outliers};
 use ringway_metrics::{Topology, WorkerBlocks};
 
 use crate::access::AccessQueue;
+use crate::busy_poll::BusyPoll;
 use crate::duty::Duty;
 use crate::outlier::{on_the_clock, since_epoch};
 use crate::spec::{BackendSpec, ListenerSpec, PoolSpec, RouteSpec, Share, SocketSpec};
@@ -37,6 +39,8 @@ pub struct Update {
     pub cpu: Option<usize>,
     /// Its share of what the process has.
     pub share: Share,
+    /// How long after a completion it looks for the next before it sleeps; off without.
+    pub busy_poll: Option<Duration>,
     /// Where it counts.
     pub blocks: WorkerBlocks,
     /// What the indices mean.
@@ -164,6 +168,7 @@ impl Worker {
             duty,
             cpu,
             share,
+            busy_poll,
             blocks,
             topology,
             access,
@@ -171,6 +176,7 @@ impl Worker {
         self.duty = duty;
         self.cpu = cpu;
         self.take_share(share);
+        self.busy_poll = BusyPoll::new(busy_poll);
         self.blocks = blocks;
         self.histograms.follow(Arc::clone(&topology));
         self.apply_pools(pools);

@@ -35,7 +35,7 @@ pub struct Ended {
     /// What it has recorded.
     pub histograms: WorkerHistograms,
     /// CPU time that its thread has used.
-    pub busy: Duration,
+    pub cpu_time: Duration,
 }
 
 impl Worker {

@@ -5,7 +5,7 @@
 //! ([`ringway_metrics::WorkerBlocks`]), its mailbox, and what a limit counts ([`Limit`],
 //! [`Admission`]), touched when a connection opens and closes only.
 //!
-//! Reading order: `worker.rs` (the loop), `dispatch.rs` (completion to input), `effects.rs` (output
+//! Reading order: `worker.rs` (the loop), `busy_poll.rs`, `dispatch.rs` (completion to input), `effects.rs` (output
 //! to operation), `accept.rs`, `inspect.rs`, `attempt.rs`, `announce.rs`, `drain.rs`, `outlier.rs`,
 //! `apply.rs` (a changed configuration), `listening.rs`, `hand_over.rs`.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod admission;
 mod announce;
 mod apply;
 mod attempt;
+mod busy_poll;
 mod clock;
 mod dispatch;
 mod drain;

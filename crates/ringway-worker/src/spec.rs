@@ -63,6 +63,8 @@ pub struct WorkerSpec {
     pub connections: Arc<Limit>,
     /// Its share of what the process has.
     pub share: Share,
+    /// How long after a completion it looks for the next before it sleeps; off without.
+    pub busy_poll: Option<Duration>,
     /// The queue to the access log, if there is one.
     pub access: Option<AccessQueue>,
     /// Who is told of ejections.

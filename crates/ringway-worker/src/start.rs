@@ -98,7 +98,7 @@ pub fn start(
                     worker: index,
                     result,
                     histograms: worker.retire(),
-                    busy: thread_time(),
+                    cpu_time: thread_time(),
                 });
             }
         })

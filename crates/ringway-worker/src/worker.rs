@@ -20,6 +20,7 @@ use ringway_wire::ProxyVersion;
 use crate::accept::Acceptor;
 use crate::apply::{Acknowledge, Route};
 use crate::attempt::Waiting;
+use crate::busy_poll::BusyPoll;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::duty::{Duty, RingTotals};
@@ -45,7 +46,7 @@ const LOOKS_PER_TURN: usize = 16;
 const STARVED_PER_TURN: usize = 256;
 /// Flows closed by Ringway's own decision in one turn at most.
 const CLOSES_PER_TURN: usize = 256;
-const AT_ONCE: Wait = Wait {
+pub(crate) const AT_ONCE: Wait = Wait {
     timeout: Some(Duration::ZERO),
     min_wait: None,
 };
@@ -162,6 +163,7 @@ pub(crate) struct Worker {
     /// Splices from sockets in this turn.
     pub(crate) splices: u32,
     pub(crate) stall: Stall,
+    pub(crate) busy_poll: BusyPoll,
 }
 
 impl Worker {
@@ -240,6 +242,7 @@ impl Worker {
             seen_since_due: 0,
             splices: 0,
             stall: Stall::default(),
+            busy_poll: BusyPoll::new(spec.busy_poll),
         })
     }
 
@@ -250,7 +253,7 @@ impl Worker {
         self.arm_mailbox();
         self.resume_accepts();
         while !self.is_done() {
-            self.enter(self.wait(reaped))?;
+            self.await_completions(reaped)?;
             self.now = self.clock.read();
             reaped = self.reap(&mut batch);
             if self.notes_due_deadline() {
@@ -273,7 +276,7 @@ impl Worker {
         Ok(())
     }
 
-    fn enter(&mut self, wait: Wait) -> Result<(), WorkerError> {
+    pub(crate) fn enter(&mut self, wait: Wait) -> Result<(), WorkerError> {
         let worker = self.index;
         let entered = self.ring.submit_and_wait(wait);
         entered.map_err(|source| WorkerError { worker, source })
@@ -285,13 +288,14 @@ impl Worker {
         self.splices = 0;
         self.ring.reap(batch, COMPLETIONS_PER_TURN);
         let reaped = batch.len();
+        self.busy_poll.note(self.now, reaped);
         for completion in batch.drain(..) {
             self.dispatch(completion);
         }
         reaped
     }
 
-    fn wait(&self, reaped: usize) -> Wait {
+    pub(crate) fn wait(&self, reaped: usize) -> Wait {
         let can_feed = !self.starved.is_empty() && self.ring.buffers_published() > 0;
         if reaped >= COMPLETIONS_PER_TURN || can_feed || !self.condemned.is_empty() {
             return AT_ONCE;

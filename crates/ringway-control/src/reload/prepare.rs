@@ -210,7 +210,7 @@ impl Staffing<'_> {
                 None => {
                     let fds = std::mem::take(&mut sockets[at]).into_iter();
                     let own = &self.blocks[usize::from(posting.number)];
-                    let (histograms, busy_nanos) = self.means.left_by(posting.number, self.plan);
+                    let (histograms, cpu_nanos) = self.means.left_by(posting.number, self.plan);
                     let equipment = Equipment {
                         number: posting.number,
                         cpu: posting.cpu,
@@ -221,7 +221,7 @@ impl Staffing<'_> {
                     };
                     let events = &self.means.instance.events;
                     let handle = hire(self.plan, Opening::WhenTold, equipment, events)?;
-                    let worker = Arc::new(WorkerView::new(&handle, own, busy_nanos));
+                    let worker = Arc::new(WorkerView::new(&handle, own, cpu_nanos));
                     hired.add(handle);
                     worker
                 }
@@ -268,7 +268,7 @@ impl Means {
             Some(left) => {
                 let mut histograms = left.histograms.clone();
                 histograms.follow(topology);
-                (histograms, left.busy_nanos)
+                (histograms, left.cpu_nanos)
             }
             None => (WorkerHistograms::new(topology), 0),
         }

@@ -9,6 +9,7 @@ const PROMISED: &str = "\
 ringway_build_info{version,commit} info
 ringway_workers gauge
 ringway_worker_busy_seconds_total{worker} counter
+ringway_worker_busy_poll_seconds_total{worker} counter
 ringway_worker_connections{worker} gauge
 ringway_worker_loop_seconds{worker} histogram
 ringway_uring_enters_total{worker} counter

@@ -18,6 +18,9 @@ pub(super) fn render_workers(scrape: &Scrape, out: &mut Exposition) {
     put_each(scrape, out, &declare::WORKER_BUSY, |w| {
         Value::Nanos(w.busy_nanos.value())
     });
+    put_each(scrape, out, &declare::WORKER_BUSY_POLL, |w| {
+        Value::Nanos(w.busy_poll_nanos.value())
+    });
     level(out, &declare::WORKER_CONNECTIONS, |w| w.connections.value());
     put_loops(scrape, out);
     count(out, &declare::WORKER_STALE, |w| w.stale_completions.value());

@@ -161,6 +161,7 @@ impl World {
             blocks: blocks.clone(),
             histograms: WorkerHistograms::new(topology),
             connections: Arc::new(Limit::new(setting.connections)),
+            busy_poll: None,
             share: Share {
                 socket_bytes: None,
                 pipes_max: setting.pipes_max,

@@ -91,6 +91,16 @@ impl Metrics {
 
     /// The value of each of them. A family that is not there is a mistake of the test.
     pub(crate) fn each(&self, family: &str, labels: &[(&str, &str)]) -> Vec<i64> {
+        let values = self.values(family, labels).into_iter();
+        values.map(|value| value as i64).collect()
+    }
+
+    /// The sum of a family of seconds.
+    pub(crate) fn seconds(&self, family: &str) -> f64 {
+        self.values(family, &[]).iter().sum()
+    }
+
+    fn values(&self, family: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let family = format!("ringway_{family}");
         let series = self.0.lines().filter_map(|line| {
             let rest = line.strip_prefix(&family)?;
@@ -105,8 +115,6 @@ impl Metrics {
                 .all(|(name, value)| names.contains(&format!("{name}=\"{value}\"")))
         };
         let values = series.into_iter().filter(|(names, _)| has(names));
-        values
-            .map(|(_, value)| value.parse::<f64>().unwrap() as i64)
-            .collect()
+        values.map(|(_, value)| value.parse().unwrap()).collect()
     }
 }

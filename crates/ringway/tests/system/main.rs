@@ -30,6 +30,7 @@ mod balance;
 mod blocked;
 mod broken;
 mod bulk;
+mod busy_poll;
 mod catalogue;
 mod connecting;
 mod crowds;

@@ -55,6 +55,7 @@ impl Relay {
 pub(crate) struct Setup {
     relay: Relay,
     workers: u16,
+    top: Vec<String>,
     binds: Vec<String>,
     listener: Vec<String>,
     has_default: bool,
@@ -75,6 +76,7 @@ impl Setup {
         Setup {
             relay: Relay::Auto,
             workers: 1,
+            top: Vec::new(),
             binds: vec![own_address().to_string()],
             listener: Vec::new(),
             has_default: true,
@@ -99,6 +101,12 @@ impl Setup {
 
     pub(crate) fn workers(self, workers: u16) -> Setup {
         Setup { workers, ..self }
+    }
+
+    /// One more key of the file itself, on one line.
+    pub(crate) fn top(mut self, line: &str) -> Setup {
+        self.top.push(line.to_owned());
+        self
     }
 
     /// Binds these addresses instead of a free port of 127.0.0.1. `DIR` stands for the directory of
@@ -235,6 +243,7 @@ impl Setup {
             &format!("log: {{format: json, access: \"{}\"}}", self.access),
         );
         line(0, &format!("shutdown: {}", self.shutdown));
+        self.top.iter().for_each(|key| line(0, key));
         file.replace("DIR", dir.to_str().unwrap())
     }
 }

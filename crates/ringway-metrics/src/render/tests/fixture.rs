@@ -56,7 +56,12 @@ fn counted(worker: u16, topology: &Arc<Topology>) -> WorkerScrape {
     ] {
         counter.add(number());
     }
-    for counter in [&ring.buffers_exhausted, &w.pipes.exhausted, &w.busy_nanos] {
+    for counter in [
+        &ring.buffers_exhausted,
+        &w.pipes.exhausted,
+        &w.busy_nanos,
+        &w.busy_poll_nanos,
+    ] {
         counter.add(number());
     }
     for gauge in [
