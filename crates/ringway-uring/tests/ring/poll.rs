@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::common::*;
 use ringway_uring::{
-    Completion, CompletionKind, Interest, ListenOptions, Operation, Readiness, Ring, Sight, Wait,
-    Waker, shutdown_write,
+    Completion, CompletionKind, Interest, Operation, Readiness, Ring, Sight, Wait, Waker,
+    shutdown_write,
 };
 
 fn polled(completion: &Completion) -> Readiness {
