@@ -129,6 +129,13 @@ fn flags() -> Vec<Finding> {
             },
         ),
         ("IORING_SETUP_DEFER_TASKRUN", deferred),
+        (
+            "IORING_SETUP_TASKRUN_FLAG",
+            Flags {
+                taskrun_flag: true,
+                ..deferred
+            },
+        ),
     ];
     let optional = [
         (
