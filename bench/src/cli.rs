@@ -102,7 +102,7 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Turn recorded runs into a page with plots, or into a table in Markdown
     #[command(
-        after_help = "Example: ringway-bench report bench/runs/2026-11-21-vm-2cpu --out report.html"
+        after_help = "Example: ringway-bench report bench/runs/2026-11-22-vm-2cpu --out report.html"
     )]
     Report(Report),
     /// A proxy of a few lines on another runtime, as a baseline
